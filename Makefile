@@ -19,6 +19,31 @@ $(READY): requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+demo: $(READY)  ## transcribe two recordings with everything on this machine, then stop it all
+	@$(BIN)/python examples/demo.py
+
+up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" \
+	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$($(BIN)/python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
+	exec $(BIN)/honcho -e examples/emulator.env start
+
+test: format lint types unit integration faults sdk  ## everything CI runs
+
+format: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+# Each layer names its folder: pytest fails when the folder is missing or holds no test.
+PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
+
+unit: $(READY)  ## no sockets but to this machine, no other processes
+	$(PYTEST) tests/config tests/worker/pool tests/worker/recognition tests/worker tests/tasks tests/cli tests/emulator tests/test_architecture.py
+
 lock:  ## resolve the dependencies again and write both locks
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --extra gevent pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --all-extras pyproject.toml -o requirements-dev.lock

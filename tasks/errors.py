@@ -1,7 +1,8 @@
 """Why a job ended without a transcript.
 
 JobError                the sentence and the code that the user gets
-├── BadInput            the request or the recording is wrong; trying again gives the same answer
+├── BadInput            the request or the recording is wrong
+├── Refused             the service will not do it: the key, the account, the model, the parameters
 └── Unavailable         something outside failed; trying again may help
 """
 
@@ -11,8 +12,8 @@ from typing import ClassVar
 class JobError(Exception):
     """One plain sentence for the user and a code for programs.
 
-    `args` is `(code, sentence)`, also after a trip through pickle or JSON, so that a client that has none of our code can read both.
-    Neither may hold a key, a query string, credentials or a transcript.
+    `args` is `(code, sentence)`, also after a trip through pickle or JSON, so that a client without our code can read
+    both. Neither may hold a key, a query string, credentials or a transcript.
     """
 
     retryable: ClassVar[bool] = False
@@ -30,7 +31,18 @@ class BadInput(JobError):
     """Raised when the request or the recording is at fault."""
 
 
+class Refused(JobError):
+    """Raised when the service declined, and would again."""
+
+
 class Unavailable(JobError):
-    """Raised when the network, the service or a server was at fault."""
+    """Raised when the network, the service or a server was at fault.
+
+    `retry_after` is the wait in seconds that the other side asked for, if it did.
+    """
 
     retryable: ClassVar[bool] = True
+
+    def __init__(self, code: str, sentence: str, retry_after: float | None = None) -> None:
+        super().__init__(code, sentence)
+        self.retry_after = retry_after

@@ -1,0 +1,5 @@
+"""`python -m cli` is `stenopool`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,70 @@
+"""What a web app does, for the command line: put jobs on the queue and read their records."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import redis
+from celery import Celery
+
+from config.logs import redacted
+from config.settings import Settings
+from tasks.job.record import JobRecord
+from tasks.job.view import JobView
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that was sent: its id, its reference and the name it goes by on the screen."""
+
+    id: str
+    audio: str
+    name: str
+
+
+class Client:
+    """Sends jobs and finds their records."""
+
+    def __init__(self, app: Celery, connection: redis.Redis, settings: Settings) -> None:
+        self.app = app
+        self.redis = connection
+        self._ttl = settings.job.ttl
+
+    def send(self, audio: str, options: dict[str, Any]) -> Job:
+        """Put one job on the queue."""
+        job = Job(str(uuid.uuid4()), audio, name_of(audio))
+        JobRecord(self.redis, job.id, self._ttl).queued(redacted(audio))
+        # What events show of the arguments; by default that is the arguments.
+        shown: dict[str, Any] = {"argsrepr": repr((redacted(audio),)), "kwargsrepr": repr(sorted(options))}
+        self.app.send_task("tasks.transcribe", args=[audio], kwargs=options, task_id=job.id, **shown)
+        return job
+
+    def view(self, job_id: str) -> JobView:
+        """The record of a job."""
+        return JobView(self.redis, job_id)
+
+    def workers(self) -> list[str]:
+        """The names of the workers that answer within a second."""
+        return online(self.app)
+
+
+def online(app: Celery) -> list[str]:
+    """The names of the workers that answer within a second."""
+    return sorted(name for reply in app.control.ping(timeout=1.0) or () for name in reply)
+
+
+def reference(text: str) -> str:
+    """A path of this machine becomes a `file:` reference; anything with a scheme stays as it is."""
+    if "://" in text or text.startswith(("file:", "data:")):
+        return text
+    path = Path(text)
+    if not path.is_file():
+        raise click.BadParameter(f"there is no file {text}; give a path, or an address such as https://host/call.mp3.")
+    return path.resolve().as_uri()
+
+
+def name_of(audio: str) -> str:
+    """The last part of a reference, without query; how its results are named."""
+    return redacted(audio).rstrip("/").rsplit("/", 1)[-1] or "audio"

@@ -1,0 +1,120 @@
+"""Checks, in the order in which things break, what a worker needs; says what is wrong and how to mend it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+from kombu.exceptions import OperationalError
+from rich.console import Console
+
+from cli.client import online
+from config.settings import Settings, SettingsError, load
+from tasks.diagnose import recognise_tone
+from tasks.errors import JobError
+from tasks.job.request import DEFAULT_MODEL
+from tasks.transcription import translated
+from worker.recognition import Recognizer
+from worker.runtime import recognizer_hooks, redis_client
+
+
+class Ailment(Exception):
+    """Raised by a check; its text says what is wrong and how to mend it."""
+
+
+def examine(console: Console) -> bool:
+    """Run every check that makes sense and print one line for each. True when all is well."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        console.print(f"✗ settings: {error}", style="red", markup=False)
+        return False
+    console.print("✓ settings", style="green")
+    checks: dict[str, Callable[[Settings], str]] = {
+        "redis": check_redis,
+        "workers": check_workers,
+        "key": check_key,
+        "service": check_service,
+        "audio": check_audio,
+    }
+    # Each one runs, also after one that failed.
+    wells = [_report(console, name, check, settings) for name, check in checks.items()]
+    return all(wells)
+
+
+def _report(console: Console, name: str, check: Callable[[Settings], str], settings: Settings) -> bool:
+    try:
+        console.print(f"✓ {name}: {check(settings)}", style="green", markup=False)
+    except Ailment as ailment:
+        console.print(f"✗ {name}: {ailment}", style="red", markup=False)
+        return False
+    return True
+
+
+def check_redis(settings: Settings) -> str:
+    """Redis answers, and never throws away what it was given."""
+    try:
+        about = redis_client(settings.redis.url).info()
+    except redis.RedisError as error:
+        raise Ailment(
+            f"no answer at STENOPOOL_REDIS_URL ({type(error).__name__}); start Redis or correct the address"
+        ) from None
+    policy = about.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise Ailment(f"maxmemory-policy is {policy}, so jobs can vanish; set it to noeviction")
+    return f"version {about.get('redis_version')}"
+
+
+def check_workers(settings: Settings) -> str:
+    """At least one worker answers."""
+    from worker.app import app
+
+    try:
+        names = online(app)
+    except OperationalError:
+        raise Ailment("cannot be asked without Redis") from None
+    if not names:
+        raise Ailment("none answers; start one with: celery -A worker.app worker")
+    return ", ".join(names)
+
+
+def check_key(settings: Settings) -> str:
+    """There is a key."""
+    if settings.upstream.key() is None:
+        raise Ailment("none; set DASHSCOPE_API_KEY or DASHSCOPE_API_KEY_FILE_PATH")
+    return "given"
+
+
+def check_service(settings: Settings) -> str:
+    """The service takes the key, and a short recognition to its end."""
+    with _ailing():
+        begun = time.monotonic()
+        with translated(), _recognizer(settings) as recognizer:
+            opened = time.monotonic()
+            recognise_tone(recognizer, DEFAULT_MODEL)
+    ended = time.monotonic()
+    return f"handshake {1000 * (opened - begun):.0f} ms, recognition {1000 * (ended - opened):.0f} ms"
+
+
+def check_audio(settings: Settings) -> str:
+    """Which references a worker with these settings takes."""
+    folders = ", ".join(map(str, settings.audio.roots))
+    return f"https: and files under {folders}" if folders else "https: only; set STENOPOOL_AUDIO_ROOTS to allow files"
+
+
+@contextmanager
+def _recognizer(settings: Settings) -> Iterator[Recognizer]:
+    hooks = recognizer_hooks(settings)
+    recognizer = hooks.open()
+    try:
+        yield recognizer
+    finally:
+        hooks.close(recognizer)
+
+
+@contextmanager
+def _ailing() -> Iterator[None]:
+    try:
+        yield
+    except JobError as error:
+        raise Ailment(str(error)) from None

@@ -1,0 +1,372 @@
+"""The only reader of the environment: frozen, typed, checked; one group per consumer.
+
+Values come from the environment or a `.env` file in the working folder; the environment wins. `load()` reads them once.
+"""
+
+import os
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SERVICE_IDLE_LIMIT = 60.0
+"""Seconds after which the service closes a connection without a task (vendor's high-concurrency guide)."""
+
+
+class SettingsError(ValueError):
+    """Raised when a setting is wrong; its text names each variable, its value and what is allowed."""
+
+
+def setting(name: str, default: Any, allowed: str, meaning: str, *, secret: bool = False, **constraints: Any) -> Any:
+    """One setting: its variable, default, what is allowed in words, meaning, and whether its value must be hidden."""
+    return Field(
+        default,
+        validation_alias=name,
+        description=meaning,
+        json_schema_extra={"allowed": allowed, "secret": secret},
+        repr=not secret,
+        **constraints,
+    )
+
+
+class Group(BaseSettings):
+    """What all groups share."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        case_sensitive=True,
+        hide_input_in_errors=True,
+    )
+
+
+class UpstreamSettings(Group):
+    """The recognition service and how long we wait for it."""
+
+    api_key: SecretStr | None = setting(
+        "DASHSCOPE_API_KEY",
+        None,
+        "the key's text",
+        "The account's key. Without one every job fails with `missing_api_key`.",
+        secret=True,
+    )
+    api_key_file: Path | None = setting(
+        "DASHSCOPE_API_KEY_FILE_PATH",
+        None,
+        "a readable file",
+        "A file that holds the key; used when the key itself is not given.",
+    )
+    workspace_id: str | None = setting(
+        "DASHSCOPE_WORKSPACE_ID", None, "a workspace's id", "Sent as `X-DashScope-WorkSpace`."
+    )
+    url: str = setting(
+        "DASHSCOPE_WEBSOCKET_BASE_URL",
+        "wss://dashscope.aliyuncs.com/api-ws/v1/inference",
+        "a ws:// or wss:// address",
+        "Where recognisers connect. Keys and models belong to a region.",
+        pattern=r"^wss?://[^/]+",
+    )
+    connect_timeout: float = setting(
+        "DASHSCOPE_CONNECTION_TIMEOUT",
+        10.0,
+        "seconds, more than 0",
+        "Longest wait for TCP, TLS and the WebSocket handshake together.",
+        gt=0,
+    )
+    read_timeout: float = setting(
+        "DASHSCOPE_READ_TIMEOUT",
+        60.0,
+        "seconds, more than 0",
+        "Longest silence of the service after the last audio, before the stream counts as lost.",
+        gt=0,
+    )
+    write_timeout: float = setting(
+        "DASHSCOPE_WRITE_TIMEOUT",
+        20.0,
+        "seconds, more than 0",
+        "Longest wait to hand one chunk of audio to the network.",
+        gt=0,
+    )
+    started_timeout: float = setting(
+        "STENOPOOL_STARTED_TIMEOUT",
+        10.0,
+        "seconds, more than 0",
+        "Longest wait for the service to accept a recognition.",
+        gt=0,
+    )
+
+    def key(self) -> str | None:
+        """The key, from the variable or from the file; None when neither is given."""
+        if self.api_key is not None:
+            return self.api_key.get_secret_value().strip() or None
+        return self.api_key_file.read_text(encoding="utf-8").strip() or None if self.api_key_file else None
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None and not os.access(path, os.R_OK):
+            raise ValueError("there is no such readable file")
+        return path
+
+
+class PoolSettings(Group):
+    """How many recognisers a process keeps, and for how long."""
+
+    size: int | None = setting(
+        "RECOGNITION_OBJECTPOOL_SIZE",
+        None,
+        "a whole number from 1 to 10000",
+        "Recognisers that a process keeps warm. Default: the process's concurrency.",
+        ge=1,
+        le=10_000,
+    )
+    connections: int | None = setting(
+        "DASHSCOPE_CONNECTION_POOL_SIZE",
+        None,
+        "a whole number from 1 to 10000, at least RECOGNITION_OBJECTPOOL_SIZE",
+        "Most connections of a process. Default: RECOGNITION_OBJECTPOOL_SIZE.",
+        ge=1,
+        le=10_000,
+    )
+    idle_time: float = setting(
+        "DASHSCOPE_CONNECTION_IDLE_TIME",
+        50.0,
+        "seconds, more than 0 and less than 60",
+        "An idle recogniser older than this is replaced. The service closes an idle connection after 60 seconds.",
+        gt=0,
+        lt=SERVICE_IDLE_LIMIT,
+    )
+    lifetime: float = setting(
+        "STENOPOOL_POOL_LIFETIME",
+        1800.0,
+        "seconds, more than 0",
+        "A connection older than this is replaced when it is idle.",
+        gt=0,
+    )
+    waiting: int = setting(
+        "STENOPOOL_POOL_WAITING",
+        1000,
+        "a whole number, 0 or more",
+        "Most jobs of a process that wait for a recogniser at once.",
+        ge=0,
+    )
+    lease_timeout: float = setting(
+        "STENOPOOL_POOL_TIMEOUT",
+        30.0,
+        "seconds, more than 0",
+        "Longest wait of a job for a recogniser, before it is tried again later.",
+        gt=0,
+    )
+    openers: int = setting(
+        "STENOPOOL_POOL_OPENERS",
+        4,
+        "a whole number from 1 to 64",
+        "Connections that a process opens at the same time.",
+        ge=1,
+        le=64,
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PoolSettings":
+        if self.size and self.connections and self.size > self.connections:
+            raise ValueError(
+                f"RECOGNITION_OBJECTPOOL_SIZE={self.size} must not be above "
+                f"DASHSCOPE_CONNECTION_POOL_SIZE={self.connections}; raise the second or lower the first"
+            )
+        return self
+
+
+class RedisSettings(Group):
+    """Broker, results and jobs live in one Redis."""
+
+    url: str = setting(
+        "STENOPOOL_REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "a redis:// or rediss:// address",
+        "Broker, results and jobs.",
+        secret=True,
+        pattern=r"^rediss?://[^\s]+$",
+    )
+    visibility_timeout: int = setting(
+        "STENOPOOL_VISIBILITY_TIMEOUT",
+        43_200,
+        "whole seconds, at least 60",
+        "After this long an unfinished message is given to another worker. Must be longer than the longest job.",
+        ge=60,
+    )
+
+
+class AudioSettings(Group):
+    """What a job may name as its recording."""
+
+    roots: Annotated[tuple[Path, ...], NoDecode] = setting(
+        "STENOPOOL_AUDIO_ROOTS",
+        (),
+        f"absolute folders, joined by `{os.pathsep}`",
+        "Folders that `file:` references may name. None by default.",
+    )
+    allow_private: bool = setting(
+        "STENOPOOL_AUDIO_ALLOW_PRIVATE",
+        False,
+        "true or false",
+        "Whether `https:` references may lead to private, loopback and link-local addresses.",
+    )
+    connect_timeout: float = setting(
+        "STENOPOOL_AUDIO_CONNECT_TIMEOUT",
+        5.0,
+        "seconds, more than 0",
+        "Longest wait for the audio's server to answer the call.",
+        gt=0,
+    )
+    read_timeout: float = setting(
+        "STENOPOOL_AUDIO_READ_TIMEOUT",
+        10.0,
+        "seconds, more than 0 and less than 20",
+        "Longest wait for the next bytes of audio. The service gives up on a stream after 23 seconds without audio.",
+        gt=0,
+        lt=20,
+    )
+    max_bytes: int = setting(
+        "STENOPOOL_AUDIO_MAX_BYTES", 4 * 1024**3, "whole bytes, at least 1", "Largest recording that is fetched.", ge=1
+    )
+    max_seconds: float = setting(
+        "STENOPOOL_AUDIO_MAX_SECONDS", 43_200.0, "seconds, more than 0", "Longest recording that is transcribed.", gt=0
+    )
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("roots")
+    @classmethod
+    def _folders(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        for root in roots:
+            if not root.is_absolute() or not root.is_dir():
+                raise ValueError(f"{root} is not an absolute path of a folder")
+        return tuple(root.resolve() for root in roots)
+
+
+class JobSettings(Group):
+    """How long a job may take, how often it is tried, how long its results stay."""
+
+    ttl: int = setting(
+        "STENOPOOL_JOB_TTL",
+        86_400,
+        "whole seconds, at least 60",
+        "How long a job's keys stay in Redis after the last change.",
+        ge=60,
+    )
+    deadline: float = setting(
+        "STENOPOOL_JOB_DEADLINE",
+        43_000.0,
+        "seconds, more than 0",
+        "Longest time that one attempt of a job may take.",
+        gt=0,
+    )
+    retries: int = setting(
+        "STENOPOOL_JOB_RETRIES",
+        5,
+        "a whole number from 0 to 100",
+        "How often a job is tried again after a fault.",
+        ge=0,
+        le=100,
+    )
+    backoff: float = setting(
+        "STENOPOOL_JOB_BACKOFF",
+        2.0,
+        "seconds, more than 0",
+        "Longest wait before the first new try; it doubles each time, with jitter.",
+        gt=0,
+    )
+    backoff_max: float = setting(
+        "STENOPOOL_JOB_BACKOFF_MAX", 120.0, "seconds, more than 0", "Longest wait before any new try.", gt=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All groups; hand a consumer its own group, never this."""
+
+    upstream: UpstreamSettings
+    pool: PoolSettings
+    redis: RedisSettings
+    audio: AudioSettings
+    job: JobSettings
+
+
+GROUPS: dict[str, type[Group]] = {
+    "upstream": UpstreamSettings,
+    "pool": PoolSettings,
+    "redis": RedisSettings,
+    "audio": AudioSettings,
+    "job": JobSettings,
+}
+_G = TypeVar("_G", bound=Group)
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings, read on the first call. Raises `SettingsError` as `load` does."""
+    return load()
+
+
+def load() -> Settings:
+    """Read and check every setting.
+
+    Raises:
+        SettingsError: one line for each wrong setting.
+    """
+    wrong: list[str] = []
+    groups = {name: _read(group, wrong) for name, group in GROUPS.items()}
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return Settings(**{field.name: groups[field.name] for field in fields(Settings)})  # type: ignore[arg-type]
+
+
+def _read(group: type[_G], wrong: list[str]) -> _G | None:
+    try:
+        return group()
+    except ValidationError as error:
+        by_name = {field.validation_alias: field for field in group.model_fields.values()}
+        wrong.extend(_sentence(problem, by_name) for problem in error.errors())
+        return None
+
+
+def _sentence(problem: Any, by_name: dict[Any, FieldInfo]) -> str:
+    name = problem["loc"][0] if problem["loc"] else None
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    if name not in by_name:
+        return reason
+    about = _about(by_name[name])
+    shown = "" if about["secret"] else f"={problem['input']}"
+    return f"{name}{shown} is not valid: {reason[0].lower()}{reason[1:]}. Allowed: {about['allowed']}."
+
+
+def _about(field: FieldInfo) -> dict[str, Any]:
+    return cast(dict[str, Any], field.json_schema_extra)
+
+
+def table() -> str:
+    """Every setting as a Markdown table, for the docs."""
+    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    for group in GROUPS.values():
+        rows += [_row(field) for field in group.model_fields.values()]
+    return "\n".join(rows) + "\n"
+
+
+def _row(field: FieldInfo) -> str:
+    about = _about(field)["allowed"]
+    return f"| `{field.validation_alias}` | {_shown(field.default)} | {about} | {field.description} |"
+
+
+def _shown(default: object) -> str:
+    if default is None or default == ():
+        return "none"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

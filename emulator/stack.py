@@ -1,0 +1,156 @@
+"""Valkey, emulator and workers as real processes on free ports, for the demo and the tests."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+START_TIMEOUT = 60.0
+"""Seconds that a process has to be ready; the speech model is loaded in that time."""
+
+STOP_TIMEOUT = 15.0
+"""Seconds that a process has to stop by itself before it is killed."""
+
+
+class NotReady(RuntimeError):
+    """Raised when a process ended or did not become ready in time; its text holds the end of its output."""
+
+
+class Process:
+    """A command with its output in a file. It leads a process group, so that its children stop with it."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        with self.log.open("wb") as output:
+            self._child = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def __repr__(self) -> str:
+        return f"<Process {self.name}, pid {self.pid}, {'running' if self.running else 'ended'}>"
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_until(self, ready: Callable[["Process"], bool], timeout: float = START_TIMEOUT) -> "Process":
+        """Wait until it is ready. Raises `NotReady`."""
+        until = time.monotonic() + timeout
+        while not ready(self):
+            if not self.running or time.monotonic() > until:
+                raise NotReady(f"{self.name} is not ready. The end of its output:\n{self.output[-2000:]}")
+            time.sleep(0.02)
+        return self
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> int:
+        """Ask it to stop, kill what has not stopped in time, and return the exit code."""
+        if self.running:
+            self._child.terminate()
+        try:
+            code = self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL
+        self._kill_group()
+        self._child.wait()
+        return code
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+class Stack:
+    """Valkey and the emulator, and as many workers as are asked for. Leaving it stops them all."""
+
+    def __init__(self, folder: Path, *, engine: str = "script", emulator_options: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.processes: list[Process] = []
+        self.redis_url = f"redis://127.0.0.1:{free_port()}/0"
+        self.upstream_url = ""
+        self._engine = engine
+        self._options = emulator_options
+
+    def __enter__(self) -> "Stack":
+        try:
+            port = self.redis_url.split(":")[-1].split("/")[0]
+            valkey = self.run("valkey", [sys.executable, "-m", "emulator.valkey", "--port", port])
+            emulator = self.run(
+                "emulator", [sys.executable, "-m", "emulator", "--port", "0", "--engine", self._engine, *self._options]
+            )
+            valkey.wait_until(lambda _: answers(int(port)))
+            emulator.wait_until(lambda process: "listening on " in process.output)
+        except BaseException:
+            self.stop()
+            raise
+        self.upstream_url = emulator.output.split("listening on ")[1].split()[0]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def http_url(self) -> str:
+        """Where the emulator's logbook and faults are."""
+        return self.upstream_url.replace("ws", "http", 1).split("/api-ws")[0]
+
+    def env(self, **more: str) -> dict[str, str]:
+        """The environment of a worker or a client of this stack."""
+        own = {
+            "STENOPOOL_REDIS_URL": self.redis_url,
+            "DASHSCOPE_WEBSOCKET_BASE_URL": self.upstream_url,
+            "DASHSCOPE_API_KEY": "emulator",
+        }
+        return dict(os.environ) | own | more
+
+    def run(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Process:
+        """Start a process that stops with the stack."""
+        process = Process(name, command, env or dict(os.environ), self.folder)
+        self.processes.append(process)
+        return process
+
+    def worker(self, pool: str = "prefork", concurrency: int = 2, name: str = "worker", **env: str) -> Process:
+        """Start a worker and wait until it is ready."""
+        options = ["-P", pool, "-c", str(concurrency), "-n", f"{name}@%h", "--without-gossip", "--without-mingle"]
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "INFO", *options]
+        return self.run(name, command, self.env(**env)).wait_until(lambda process: " ready." in process.output)
+
+    def stop(self) -> None:
+        """Stop everything, the last started first."""
+        while self.processes:
+            self.processes.pop().stop()
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether a Redis on this machine answers a PING."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,53 @@
+"""The whole path on real speech, with nothing but this checkout: `make demo`.
+
+Starts an embedded Valkey, the emulator with a real speech model and a worker, transcribes two recordings at the same
+time, prints what was said, and stops what it started.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from moonshine_voice import get_assets_path
+
+from emulator.stack import NotReady, Stack
+
+RECORDINGS = ("two_cities.wav", "beckett.wav")
+PACE = "2"
+"""Twice real time, so that the demo is short; the default of a job is real time."""
+
+
+def main() -> int:
+    """Run the demo; 0 if both recordings were transcribed."""
+    folder = Path(get_assets_path())
+    with tempfile.TemporaryDirectory(prefix="stenopool-") as scratch:
+        say("starting Valkey, the emulator with the Moonshine model, and a worker …")
+        try:
+            with Stack(Path(scratch), engine="moonshine") as stack:
+                stack.worker(STENOPOOL_AUDIO_ROOTS=str(folder))
+                return transcribe(stack, [str(folder / name) for name in RECORDINGS])
+        except NotReady as error:
+            say(str(error))
+            return 1
+
+
+def transcribe(stack: Stack, recordings: list[str]) -> int:
+    """What a user would type, against the stack."""
+    say(f"stenopool transcribe --live --pace {PACE} {' '.join(RECORDINGS)}")
+    command = [sys.executable, "-m", "cli", "transcribe", "--live", "--pace", PACE, *recordings]
+    code = subprocess.run(command, env=stack.env(), timeout=100).returncode
+    with urllib.request.urlopen(f"{stack.http_url}/logbook", timeout=5) as answer:
+        seen = json.load(answer)["summary"]
+    say(f"the emulator saw {seen['streams']} recognitions over {seen['connections']} connections")
+    return code
+
+
+def say(text: str) -> None:
+    print(f"demo: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

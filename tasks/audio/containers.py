@@ -1,0 +1,99 @@
+"""What a container's own bookkeeping says about its length, to find a cut recording before anything is sent.
+
+FFmpeg quietly shortens the declared duration of a cut WAV to what is there, so we read the chunk sizes ourselves.
+Pure but for `at`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+__all__ = ["ReadAt", "family", "index_is_last", "missing_bytes"]
+
+ReadAt = Callable[[int, int], bytes]
+"""`(offset, count) -> bytes`; fewer than `count` where it cannot look."""
+
+_MAX_CHUNKS = 256
+_CARRIERS = {b"data", b"SSND", b"LIST", b"mdat", b"moov", b"moof"}  # what follows them may be anybody's leftovers
+_MP4_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"}
+
+
+class _Chunk(NamedTuple):
+    name: bytes
+    body: int  # offset
+    size: int
+
+
+def family(head: bytes) -> str | None:
+    """Which kind of chunked file these first 12 bytes begin: `riff`, `aiff`, `caf`, `mp4`."""
+    if head[:4] in (b"RIFF", b"RIFX") and head[8:12] in (b"WAVE", b"AVI "):
+        return "riff"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    if head[:4] == b"caff":
+        return "caf"
+    return "mp4" if head[4:8] in _MP4_FIRST else None
+
+
+def missing_bytes(at: ReadAt, size: int) -> tuple[int, int]:
+    """How many bytes a chunk declares and how many of them lie beyond the file's end; `(0, 0)` if nothing is missing
+    or known.
+    """
+    head = at(0, 12)
+    for chunk in _CHUNKS.get(family(head) or "", _none)(at, head):
+        if chunk.name in _CARRIERS and chunk.body + chunk.size > size:
+            return chunk.size, chunk.body + chunk.size - size
+    return 0, 0
+
+
+def index_is_last(at: ReadAt) -> bool:
+    """Whether this is an MP4 whose sound (mdat) comes before its index (moov), as far as `at` can look."""
+    head = at(0, 12)
+    names = (chunk.name for chunk in _mp4(at, head)) if family(head) == "mp4" else iter(())
+    return next((name for name in names if name in (b"moov", b"mdat")), b"") == b"mdat"
+
+
+def _none(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
+    return iter(())
+
+
+def _iff(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
+    offset = 12
+    for _ in range(_MAX_CHUNKS):
+        raw = at(offset, 8)
+        size = int.from_bytes(raw[4:], "little" if head[:4] == b"RIFF" else "big")
+        # A recorder that cannot go back to its header leaves 0, all ones, or just under 2 GiB there.
+        if len(raw) < 8 or not 0 < size < 0x7FFF0000:
+            return
+        yield _Chunk(raw[:4], offset + 8, size)
+        if raw[:4] in (b"data", b"SSND"):
+            return
+        offset += 8 + size + size % 2
+
+
+def _caf(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
+    offset = 8
+    for _ in range(_MAX_CHUNKS):
+        raw = at(offset, 12)
+        size = int.from_bytes(raw[4:], "big", signed=True)
+        if len(raw) < 12 or size < 0:  # -1: up to the end
+            return
+        yield _Chunk(raw[:4], offset + 12, size)
+        if raw[:4] == b"data":
+            return
+        offset += 12 + size
+
+
+def _mp4(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
+    offset = 0
+    for _ in range(_MAX_CHUNKS):
+        raw = at(offset, 16)
+        size, header = int.from_bytes(raw[:4], "big"), 8
+        if size == 1:  # the size did not fit in 32 bits
+            size, header = int.from_bytes(raw[8:], "big"), 16
+        if len(raw) < header or size < header:  # 0: up to the end
+            return
+        yield _Chunk(raw[4:8], offset + header, size - header)
+        offset += size
+
+
+_CHUNKS: dict[str, Callable[[ReadAt, bytes], Iterator[_Chunk]]] = {"riff": _iff, "aiff": _iff, "caf": _caf, "mp4": _mp4}

@@ -1,0 +1,158 @@
+"""Opens the bytes behind a reference: one opener per scheme."""
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tasks.audio.limits import AudioLimits
+from tasks.audio.reference import AudioReference
+from tasks.audio.remote import RemoteFile
+from tasks.errors import BadInput, Unavailable
+from worker.http import HttpPool
+
+__all__ = ["AudioFile", "LocalFile", "OPENERS", "Surroundings", "open_source"]
+
+
+class AudioFile(Protocol):
+    """What the decoder needs of a source. `size` is in bytes, None when unknown; `shown` is safe to show."""
+
+    shown: str
+    size: int | None
+
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+    def seekable(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What an opener may use: the folders of `file:`, the process's HTTP pool, the bounds."""
+
+    roots: Sequence[Path]
+    http: HttpPool
+    limits: AudioLimits
+
+
+def open_source(
+    reference: AudioReference, *, roots: Sequence[Path], http: HttpPool, limits: AudioLimits | None = None
+) -> AbstractContextManager[AudioFile]:
+    """Open the bytes behind a reference; they are read as they are asked for.
+
+    Raises `BadInput`, `Unavailable`, also while reading.
+    """
+    around = Surroundings(roots=roots, http=http, limits=limits or AudioLimits())
+    return OPENERS[reference.scheme](reference, around)
+
+
+class LocalFile(io.FileIO):
+    """A file whose reading errors are ours."""
+
+    def __init__(self, descriptor: int, shown: str, size: int) -> None:
+        super().__init__(descriptor)
+        self.shown = shown
+        self.size: int | None = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(-1 if size is None else size) or b""
+        except OSError as error:  # a disk or a network share that fails midway
+            why = os.strerror(error.errno or 0)
+            raise Unavailable("audio_interrupted", f"Reading {self.shown} failed: {why}. Check its disk.") from None
+
+
+@contextmanager
+def _local(reference: AudioReference, around: Surroundings) -> Iterator[AudioFile]:
+    shown = reference.shown
+    descriptor = _descriptor(reference, around.roots)
+    with closing(LocalFile(descriptor, shown, os.fstat(descriptor).st_size)) as file:
+        if not file.size:
+            raise BadInput("empty_audio", f"{shown} is empty; check what was written to it.")
+        if file.size > around.limits.max_bytes:
+            raise too_large(shown, file.size, around.limits.max_bytes)
+        yield file
+
+
+@contextmanager
+def _remote(reference: AudioReference, around: Surroundings) -> Iterator[AudioFile]:
+    with closing(RemoteFile(reference, around.http, around.limits)) as file:
+        if file.size is not None and file.size > around.limits.max_bytes:
+            raise too_large(file.shown, file.size, around.limits.max_bytes)
+        yield file
+
+
+def too_large(shown: str, size: int, allowed: int) -> BadInput:
+    return BadInput(
+        "audio_too_large", f"{shown} has {size} bytes; at most {allowed} are allowed: split or compress it."
+    )
+
+
+def _descriptor(reference: AudioReference, roots: Sequence[Path]) -> int:
+    """An open regular file inside one of the roots, wherever symlinks and `..` lead."""
+    shown = reference.shown
+    real = os.path.realpath(reference.path)
+    if not _inside(real, roots):
+        raise _forbidden(shown, roots)
+    try:
+        # Looked at before it is opened: opening a device can already do something.
+        if not stat.S_ISREG(os.stat(real, follow_symlinks=False).st_mode):
+            raise _not_a_file(shown)
+        # Between the look and the opening somebody may swap it: never wait for a FIFO, never follow a link, and look
+        # again.
+        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unopened(shown, error.errno, roots) from None
+    try:
+        _check_opened(descriptor, real, shown, roots)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_opened(descriptor: int, real: str, shown: str, roots: Sequence[Path]) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise _not_a_file(shown)
+    # A folder on the way may have become a symlink since: the kernel knows what was opened.
+    link = f"/proc/self/fd/{descriptor}"
+    if not _inside(os.path.realpath(link if os.path.lexists(link) else real), roots):
+        raise _forbidden(shown, roots)
+
+
+def _inside(real: str, roots: Sequence[Path]) -> bool:
+    return any(Path(real).is_relative_to(os.path.realpath(root)) for root in roots)
+
+
+def _forbidden(shown: str, roots: Sequence[Path]) -> BadInput:
+    # The same words whether it exists or not: what lies outside the roots is nobody's business.
+    if not roots:
+        return BadInput(
+            "forbidden_path", f"{shown} cannot be read: set STENOPOOL_AUDIO_ROOTS to the folders that jobs may read."
+        )
+    return BadInput("forbidden_path", f"{shown} lies outside STENOPOOL_AUDIO_ROOTS; move it there or add its folder.")
+
+
+def _not_a_file(shown: str) -> BadInput:
+    return BadInput("not_a_file", f"{shown} is a folder, a pipe or a device; name a regular file.")
+
+
+def _unopened(shown: str, number: int | None, roots: Sequence[Path]) -> BadInput:
+    if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return BadInput(
+            "audio_not_found", f"{shown} does not exist; check the name and that the worker sees this disk."
+        )
+    if number == errno.ELOOP:  # became a symlink after it was resolved
+        return _forbidden(shown, roots)
+    why = os.strerror(number or 0)
+    return BadInput("audio_unreadable", f"{shown} cannot be opened ({why}); let the worker's user read it.")
+
+
+Opener = Callable[[AudioReference, Surroundings], AbstractContextManager[AudioFile]]
+
+OPENERS: dict[str, Opener] = {"file": _local, "http": _remote, "https": _remote}

@@ -1,0 +1,62 @@
+"""Celery shell of the self-test: one recognition end to end, from inside a worker."""
+
+import math
+import time
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Task, shared_task
+
+from tasks.audio.pacing import paced
+from tasks.errors import JobError
+from tasks.job.request import DEFAULT_MODEL, JobRequest
+from tasks.transcription import translated
+from worker.recognition import NoSpeech, Recognizer
+from worker.runtime import runtime
+
+TIMEOUT = 60.0
+"""Seconds for the whole test."""
+
+
+@shared_task(bind=True, name="tasks.diagnose", throws=(JobError,))
+def diagnose(self: "Task[Any, Any]", model: str = DEFAULT_MODEL) -> dict[str, Any]:
+    """Borrow a recogniser, let it hear a second of a tone, give it back; say how long each part took.
+
+    Raises:
+        JobError: what is wrong, and how to mend it.
+    """
+    house = runtime()
+    begun = time.monotonic()
+    with translated(), house.pool.lease(borrower=f"diagnose {self.request.id}") as recognizer:
+        leased, reused = time.monotonic(), recognizer.tasks > 0
+        recognise_tone(recognizer, model)
+    return {
+        "worker": self.request.hostname,
+        "model": model,
+        "reused_connection": reused,
+        "borrow_ms": round(1000 * (leased - begun)),
+        "recognition_ms": round(1000 * (time.monotonic() - leased)),
+        "pool": house.pool.stats(),
+    }
+
+
+def recognise_tone(recognizer: Recognizer, model: str) -> None:
+    """One recognition of a second of a tone. It has no words; that the service took it to the end is the answer."""
+    request = JobRequest(audio="data:", model=model)
+    events = recognizer.transcribe(
+        model=model,
+        parameters=request.wire_parameters(),
+        chunks=paced(_tone(request.sample_rate), rate=request.sample_rate, pace=1.0),
+        deadline=time.monotonic() + TIMEOUT,
+    )
+    try:
+        for _ in events:
+            pass
+    except NoSpeech:
+        return
+
+
+def _tone(rate: int, hertz: float = 440.0) -> Iterator[bytes]:
+    samples = (round(8000 * math.sin(2 * math.pi * hertz * n / rate)) for n in range(rate))
+    yield array("h", samples).tobytes()

@@ -1,0 +1,103 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from config.settings import GROUPS, Settings, SettingsError, settings, table
+
+Given = Callable[..., Settings]
+DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def test_without_any_variable_the_defaults_hold(given: Given) -> None:
+    found = given()
+    assert found.redis.url == "redis://127.0.0.1:6379/0"
+    assert found.upstream.url == "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
+    assert (found.pool.size, found.pool.connections, found.pool.idle_time) == (None, None, 50.0)
+    assert (found.audio.roots, found.audio.allow_private) == ((), False)
+    assert found.upstream.key() is None
+
+
+def test_an_empty_variable_counts_as_not_given(given: Given) -> None:
+    assert given(DASHSCOPE_API_KEY="", RECOGNITION_OBJECTPOOL_SIZE="").upstream.key() is None
+
+
+def test_a_dot_env_file_is_read_and_the_environment_wins(given: Given, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("RECOGNITION_OBJECTPOOL_SIZE=3\nDASHSCOPE_CONNECTION_TIMEOUT=7\nUNRELATED=1\n")
+    found = given(RECOGNITION_OBJECTPOOL_SIZE="4")
+    assert (found.pool.size, found.upstream.connect_timeout) == (4, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("RECOGNITION_OBJECTPOOL_SIZE", "many", "a whole number from 1 to 10000"),
+        ("RECOGNITION_OBJECTPOOL_SIZE", "0", "a whole number from 1 to 10000"),
+        ("DASHSCOPE_CONNECTION_TIMEOUT", "-1", "seconds, more than 0"),
+        ("DASHSCOPE_CONNECTION_IDLE_TIME", "60", "less than 60"),
+        ("DASHSCOPE_WEBSOCKET_BASE_URL", "https://host", "a ws:// or wss:// address"),
+        ("STENOPOOL_AUDIO_ALLOW_PRIVATE", "perhaps", "true or false"),
+        ("STENOPOOL_AUDIO_ROOTS", "/no/such/folder", "absolute folders"),
+        ("STENOPOOL_AUDIO_ROOTS", "relative", "absolute folders"),
+        ("DASHSCOPE_API_KEY_FILE_PATH", "/no/such/file", "a readable file"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(given: Given, name: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        given(**{name: value})
+    assert f"{name}={value}" in str(error.value) and allowed in str(error.value)
+
+
+def test_every_wrong_value_is_named_at_once(given: Given) -> None:
+    with pytest.raises(SettingsError) as error:
+        given(RECOGNITION_OBJECTPOOL_SIZE="x", STENOPOOL_JOB_TTL="y")
+    assert [line.split("=")[0] for line in str(error.value).splitlines()] == [
+        "RECOGNITION_OBJECTPOOL_SIZE",
+        "STENOPOOL_JOB_TTL",
+    ]
+
+
+def test_an_object_pool_above_the_connection_pool_says_which_to_change(given: Given) -> None:
+    with pytest.raises(SettingsError, match="raise the second or lower the first"):
+        given(RECOGNITION_OBJECTPOOL_SIZE="3", DASHSCOPE_CONNECTION_POOL_SIZE="2")
+    assert given(DASHSCOPE_CONNECTION_POOL_SIZE="3").pool.connections == 3
+
+
+def test_secrets_are_in_no_representation_and_no_sentence(given: Given) -> None:
+    found = given(DASHSCOPE_API_KEY="sk-secret", STENOPOOL_REDIS_URL="redis://:sk-secret@host/0")
+    assert "sk-secret" not in repr(found)
+    assert found.upstream.key() == "sk-secret"
+    with pytest.raises(SettingsError) as error:
+        given(STENOPOOL_REDIS_URL="host:sk-secret")
+    assert "sk-secret" not in str(error.value)
+
+
+def test_the_key_can_lie_in_a_file(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-file\n")
+    assert given(DASHSCOPE_API_KEY_FILE_PATH=str(tmp_path / "key")).upstream.key() == "sk-file"
+    assert given(DASHSCOPE_API_KEY="sk-variable").upstream.key() == "sk-variable"
+
+
+def test_roots_are_split_and_resolved(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    found = given(STENOPOOL_AUDIO_ROOTS=f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    assert found.audio.roots == (tmp_path / "a", tmp_path / "a")
+
+
+def test_settings_are_frozen_and_read_once(given: Given) -> None:
+    found = given()
+    with pytest.raises(ValidationError):
+        found.pool.size = 3  # type: ignore[misc]
+    assert settings() is settings()
+
+
+def test_the_table_in_the_docs_is_the_code_s() -> None:
+    assert table() in DOCS.read_text(encoding="utf-8"), "write it again: python -m config"
+
+
+def test_every_variable_is_the_vendor_s_or_ours() -> None:
+    names = [str(field.validation_alias) for group in GROUPS.values() for field in group.model_fields.values()]
+    assert len(names) == len(set(names))
+    assert all(name.startswith(("DASHSCOPE_", "STENOPOOL_")) or name == "RECOGNITION_OBJECTPOOL_SIZE" for name in names)

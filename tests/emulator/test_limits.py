@@ -1,0 +1,60 @@
+import pytest
+
+from emulator.limits import Admission, Limits
+
+
+def test_the_defaults_are_the_services_numbers():
+    limits = Limits()
+    assert (limits.idle_seconds, limits.no_data_seconds, limits.silence_seconds) == (60, 23, 60)
+    assert (limits.first_task_seconds, limits.starts_per_second, limits.max_streams) == (None, 20, None)
+    assert limits.close_code == 1000
+
+
+@pytest.mark.parametrize("name", ["idle_seconds", "heartbeat_seconds", "starts_per_second", "max_streams"])
+def test_a_limit_must_be_positive(name):
+    with pytest.raises(ValueError, match=f"{name}=0 must be"):
+        Limits(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ("paraformer-realtime-v2", True),
+        ("paraformer-realtime-8k-v2", True),
+        ("fun-asr-realtime", True),
+        ("gummy-realtime-v1", True),
+        ("qwen-audio-3.1-asr-flash-streaming", True),
+        ("qwen-audio-3", False),
+        ("paraformer-realtime-", False),
+        ("whisper", False),
+    ],
+)
+def test_models_are_known_by_pattern(model, known):
+    assert Limits().knows(model) is known
+
+
+def test_a_model_can_be_named_exactly():
+    assert Limits(models=("one",)).knows("one")
+    assert not Limits(models=("one",)).knows("one-more")
+
+
+@pytest.mark.parametrize("rate", [1, 2])
+def test_starts_are_counted_in_a_sliding_second(rate):
+    admission = Admission(Limits(starts_per_second=rate))
+    assert [admission.enter("a", "m", 10.5) for _ in range(rate)] == [None] * rate
+    assert admission.enter("a", "m", 11.4) == "Throttling.RateQuota"
+    assert admission.enter("a", "m", 11.5) is None
+
+
+def test_accounts_and_models_are_counted_apart():
+    admission = Admission(Limits(starts_per_second=1))
+    assert [admission.enter(*who, 0.0) for who in (("a", "m"), ("b", "m"), ("a", "n"))] == [None] * 3
+
+
+def test_streams_at_once_are_counted_for_an_account():
+    admission = Admission(Limits(max_streams=1, starts_per_second=None))
+    assert admission.enter("a", "m", 0) is None
+    assert admission.enter("a", "n", 0) == "Throttling.Concurrency"
+    assert admission.enter("b", "m", 0) is None
+    admission.leave("a")
+    assert admission.enter("a", "n", 0) is None

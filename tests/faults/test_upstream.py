@@ -1,0 +1,100 @@
+"""What the service can do to a stream, and what becomes of the job: tried again or said, never lost, never dirty."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Site = Any
+Counter = Callable[[float], Path]
+
+# A fault that passes: the job is tried again, on another connection, and succeeds.
+PASSING: dict[str, dict[str, Any]] = {
+    "the task fails for throttling": {"kind": "task_failed", "value": "Throttling.RateQuota"},
+    "the task fails in mid-stream": {"kind": "task_failed", "value": "InternalError", "after_ms": 1500},
+    "the connection is closed in mid-stream": {"kind": "close", "value": 1011, "after_ms": 1500},
+    "the connection is cut in mid-stream": {"kind": "abort", "after_ms": 1500},
+    "a frame is cut in half": {"kind": "truncated_frame", "after_ms": 1500},
+    "a message is not JSON": {"kind": "garbage", "after_ms": 1500},
+    "a message is binary": {"kind": "binary", "after_ms": 1500},
+    "the task never starts": {"kind": "no_task_started"},
+    "the task never finishes": {"kind": "no_task_finished", "at": "finish"},
+    "the service falls silent": {"kind": "silent", "after_ms": 1500},
+}
+
+
+@pytest.fixture
+def site(sites: Callable[..., Site]) -> Site:
+    """A worker that waits and backs off only briefly."""
+    return sites(
+        "threads",
+        STENOPOOL_JOB_BACKOFF="0.1",
+        STENOPOOL_STARTED_TIMEOUT="1",
+        DASHSCOPE_READ_TIMEOUT="1",
+    )
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_fault_that_passes_costs_an_attempt_and_a_connection(
+    site: Site, counter: Counter, marker: str, name: str
+) -> None:
+    site.fault(**PASSING[name])
+
+    result = site.transcribe(counter(3).as_uri(), pace=0, parameters={"marker": marker})
+
+    assert (result["text"], result["attempts"]) == ("0-15999 16000-31999 32000-47999", 2)
+    broken, good = site.tasks(marker)
+    assert broken["connection"] != good["connection"]
+    assert (good["outcome"], good["counter_ok"], good["audio_bytes"]) == ("finished", True, 96_000)
+    assert len(site.redis.lrange(f"stenopool:job:{{{result['job_id']}}}:sentences", 0, -1)) == 3
+
+
+def test_events_of_another_task_and_late_ones_reach_no_transcript(site: Site, counter: Counter, marker: str) -> None:
+    site.fault(kind="foreign_task_id", after_ms=500)
+    assert site.transcribe(counter(2).as_uri(), pace=0)["text"] == "0-15999 16000-31999"
+    site.fault(kind="late_events")
+    for _ in range(4):
+        assert site.transcribe(counter(2).as_uri(), pace=0)["text"] == "0-15999 16000-31999"
+
+
+def test_a_refusal_for_good_is_said_at_once(site: Site, counter: Counter, marker: str) -> None:
+    site.fault(kind="task_failed", value="Arrearage", message="Your account is overdue.")
+
+    code, sentence = site.failure(counter(1).as_uri(), parameters={"marker": marker})
+
+    assert code == "account_blocked" and "overdue" in sentence
+    assert len(site.tasks(marker)) == 1
+
+
+def test_a_fault_that_stays_ends_the_job_after_its_tries(
+    sites: Callable[..., Site], counter: Counter, marker: str
+) -> None:
+    site = sites("threads", STENOPOOL_JOB_BACKOFF="0.1", STENOPOOL_JOB_RETRIES="2")
+    site.fault(kind="task_failed", value="InternalError", times=3)
+
+    code, _ = site.failure(counter(1).as_uri(), pace=0, parameters={"marker": marker})
+
+    assert code == "server_fault"
+    assert len(site.tasks(marker)) == 3
+
+
+def test_a_service_that_refuses_connections_for_a_while_costs_no_job(
+    site: Site, counter: Counter, eventually: Callable[..., None]
+) -> None:
+    before = site.logbook()["summary"]["rejected"].get("503", 0)
+    site.fault(kind="http_status", value=503, times=3)
+    site.fault(kind="close_idle")
+
+    results = [job.get(timeout=30) for job in [site.send(counter(1).as_uri(), pace=0) for _ in range(6)]]
+
+    assert [result["text"] for result in results] == ["0-15999"] * 6
+    eventually(lambda: site.logbook()["summary"]["rejected"].get("503", 0) >= before + 3, "three refusals were met")
+
+
+def test_the_service_never_calls_our_commands_out_of_order(site: Site, counter: Counter) -> None:
+    for number in range(6):
+        site.fault(kind=("abort", "task_failed", "garbage")[number % 3], after_ms=500)
+        site.transcribe(counter(1).as_uri(), pace=0)
+
+    assert site.logbook()["summary"]["errors"] == []

@@ -1,0 +1,117 @@
+"""The command line as a user types it, against a real worker."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Site = Any
+Counter = Callable[[float], Path]
+
+
+def stenopool(site: Site, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *words]
+    return subprocess.run(command, env=site.env | env, capture_output=True, text=True, timeout=60)
+
+
+def test_transcribe_prints_the_text_on_stdout_and_progress_on_stderr(threads: Site, counter: Counter) -> None:
+    recording = counter(2)
+
+    done = stenopool(threads, "transcribe", "--pace", "0", str(recording))
+
+    assert (done.returncode, done.stdout) == (0, "0-15999 16000-31999\n")
+    assert recording.name in done.stderr and "2.0/2.0 s" in done.stderr
+
+
+def test_several_recordings_get_a_heading_each(threads: Site, counter: Counter) -> None:
+    first, second = counter(1), counter(2)
+
+    done = stenopool(threads, "transcribe", "--pace", "0", str(first), str(second))
+
+    assert done.stdout == f"== {first.name}\n0-15999\n== {second.name}\n0-15999 16000-31999\n"
+
+
+def test_results_can_go_to_a_folder(threads: Site, counter: Counter, tmp_path: Path) -> None:
+    recording = counter(1)
+
+    done = stenopool(
+        threads, "transcribe", "--pace", "0", "--format", "json", "-o", str(tmp_path / "out"), str(recording)
+    )
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert json.loads((tmp_path / "out" / f"{recording.name}.json").read_text())["text"] == "0-15999"
+
+
+def test_a_failed_recording_is_a_sentence_and_an_exit_code(threads: Site, counter: Counter, stack: Any) -> None:
+    elsewhere = Path(stack.folder) / "elsewhere.wav"
+    elsewhere.write_bytes(counter(1).read_bytes())
+
+    done = stenopool(threads, "transcribe", "--pace", "0", str(elsewhere), str(counter(1)))
+
+    assert done.returncode == 1
+    assert "0-15999" in done.stdout
+    assert "STENOPOOL_AUDIO_ROOTS" in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+def test_a_missing_path_is_said_before_anything_is_sent(threads: Site) -> None:
+    done = stenopool(threads, "transcribe", "/no/such/file.wav")
+
+    assert done.returncode == 2 and "there is no file /no/such/file.wav" in done.stderr
+
+
+def test_status_and_watch_tell_of_a_job_that_another_client_sent(threads: Site, counter: Counter) -> None:
+    result = threads.transcribe(counter(1).as_uri(), pace=0)
+
+    status = stenopool(threads, "status", "--json", result["job_id"])
+    watch = stenopool(threads, "watch", result["job_id"])
+
+    assert json.loads(status.stdout)["state"] == "succeeded"
+    assert watch.stdout == "0-15999\n"
+
+
+def test_an_unknown_job_is_said(threads: Site) -> None:
+    done = stenopool(threads, "status", "no-such-job")
+
+    assert done.returncode == 1 and "no job no-such-job" in done.stderr
+
+
+def test_the_doctor_finds_a_healthy_site_healthy(threads: Site) -> None:
+    done = stenopool(threads, "doctor")
+
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1].rstrip(":") for line in done.stderr.splitlines() if line.startswith("✓")] == [
+        "settings",
+        "redis",
+        "workers",
+        "key",
+        "service",
+        "audio",
+    ]
+
+
+def test_the_doctor_names_what_is_wrong_and_the_cure(threads: Site) -> None:
+    done = stenopool(threads, "doctor", DASHSCOPE_API_KEY="sk-wrong", STENOPOOL_REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert done.returncode == 1
+    assert "✗ redis" in done.stderr and "✗ service" in done.stderr
+    assert "sk-wrong" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_redis_is_a_sentence(threads: Site, counter: Counter) -> None:
+    done = stenopool(threads, "transcribe", str(counter(1)), STENOPOOL_REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert done.returncode == 1
+    assert "Redis cannot be used" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_wrong_setting_stops_the_worker_with_a_sentence(threads: Site) -> None:
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+    env = threads.env | {"RECOGNITION_OBJECTPOOL_SIZE": "many"}
+
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode != 0
+    assert "RECOGNITION_OBJECTPOOL_SIZE=many" in done.stderr and "from 1 to 10000" in done.stderr
+    assert "Traceback" not in done.stderr

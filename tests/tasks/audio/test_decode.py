@@ -1,0 +1,402 @@
+import os
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.audio.decode import _refuse, open_recording
+from tasks.audio.limits import AudioLimits
+from tasks.errors import BadInput, Unavailable
+
+
+def heard(file: Any, rate: int = 16000, start_ms: int = 0, limits: AudioLimits | None = None) -> bytes:
+    with open_recording(file, rate=rate, limits=limits) as recording:
+        return b"".join(recording.blocks(start_ms))
+
+
+def refusal(file: Any, limits: AudioLimits | None = None) -> BadInput:
+    """What opening says: nothing may be sent of a recording that it refuses."""
+    with pytest.raises(BadInput) as caught, open_recording(file, rate=16000, limits=limits):
+        pass
+    return caught.value
+
+
+def seconds(pcm: bytes, rate: int = 16000) -> float:
+    return len(pcm) / 2 / rate
+
+
+def pitch(pcm: bytes, rate: int = 16000) -> float:
+    """The strongest frequency in Hz."""
+    samples = np.frombuffer(pcm, "<i2")
+    return float(np.argmax(np.abs(np.fft.rfft(samples))) * rate / len(samples))
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize("samples", [1, 2, 1599, 1600, 160_001])
+def test_a_wav_at_the_right_rate_comes_out_bit_for_bit(make: Any, samples: int, seekable: bool) -> None:
+    pcm = make.counter(samples)
+    assert heard(make.file(make.wav(pcm=pcm), seekable=seekable)) == pcm
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_any_rate_and_number_of_channels_comes_out_complete(make: Any, rate: int, channels: int) -> None:
+    pcm = np.repeat(make.tone(rate, 2), channels).tobytes()
+    out = heard(make.file(make.wav(rate, channels, pcm=pcm)))
+    assert len(out) // 2 == pytest.approx(32000, abs=2)
+    assert pitch(out) == pytest.approx(440, abs=1)
+    assert np.abs(np.frombuffer(out, "<i2")).max() == pytest.approx(8000, rel=0.05)
+
+
+def test_every_channel_without_a_name_counts_the_same(make: Any) -> None:
+    frames = np.zeros((1600, 4), "<i2")
+    frames[:, 3] = 8000
+    out = np.frombuffer(heard(make.file(make.wav(channels=4, pcm=frames.tobytes()))), "<i2")
+    assert set(out) == {2000}
+
+
+FORMATS = [
+    ("a.mp3", "mp3", 44100),
+    ("a.m4a", "aac", 44100),
+    ("a.aac", "aac", 44100),
+    ("a.ogg", "libopus", 48000),
+    ("a.webm", "libopus", 48000),
+    ("a.flac", "flac", 16000),
+    ("a.aiff", "pcm_s16be", 16000),
+    ("a.caf", "pcm_s16le", 16000),
+    ("a.w64", "pcm_s16le", 16000),
+    ("a.wav", "pcm_mulaw", 8000),
+    ("a.amr", "libopencore_amrnb", 8000),
+    ("a.ts", "aac", 44100),
+    ("a.avi", "mp3", 44100),
+    ("a.mka", "flac", 48000),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "rate"), FORMATS)
+def test_a_format_is_read_whole(make: Any, name: str, codec: str, rate: int) -> None:
+    with open_recording(make.file(make.encoded(name, codec, rate, 3)), rate=16000) as recording:
+        out = b"".join(recording.blocks())
+    assert seconds(out) == pytest.approx(3, abs=0.1)
+    assert pitch(out) == pytest.approx(440, abs=1)
+    assert recording.duration_ms == pytest.approx(3000, abs=100)
+
+
+@pytest.mark.parametrize(("name", "codec", "rate"), [f for f in FORMATS if f[0] != "a.m4a"])
+def test_a_format_is_read_from_a_source_that_cannot_seek(make: Any, name: str, codec: str, rate: int) -> None:
+    out = heard(make.file(make.encoded(name, codec, rate, 3), seekable=False))
+    assert (seconds(out), pitch(out)) == (pytest.approx(3, abs=0.1), pytest.approx(440, abs=1))
+
+
+def test_a_fragmented_mp4_is_read_as_it_comes(make: Any) -> None:
+    data = make.encoded("a.mp4", "aac", 44100, 3, movflags="frag_keyframe+empty_moov", frag_duration="500000")
+    assert seconds(heard(make.file(data, seekable=False, size=None))) == pytest.approx(3, abs=0.1)
+
+
+def test_stereo_flac_is_mixed_and_brought_to_another_rate(make: Any) -> None:
+    out = heard(make.file(make.encoded("a.flac", "flac", 48000, 2, "stereo")), rate=8000)
+    assert (seconds(out, 8000), pitch(out, 8000)) == (pytest.approx(2, abs=0.001), pytest.approx(440, abs=1))
+
+
+def test_a_film_gives_its_sound(make: Any) -> None:
+    out = heard(make.file(make.video("a.mp4", 2)))
+    assert (seconds(out), pitch(out)) == (pytest.approx(2, abs=0.1), pytest.approx(440, abs=1))
+
+
+@pytest.mark.parametrize("start_ms", [0, 250, 1500])
+def test_sound_that_begins_after_the_pictures_keeps_its_time(make: Any, start_ms: int) -> None:
+    out = np.frombuffer(heard(make.file(make.video("a.mp4", 3, late=1.0)), start_ms=start_ms), "<i2")
+    quiet = max(0, 16000 - start_ms * 16)
+    assert len(out) / 16000 == pytest.approx(3 - start_ms / 1000, abs=0.1)
+    assert not out[: max(0, quiet - 1600)].any()
+    assert out[quiet + 1600 :].any()
+
+
+def test_silence_is_a_recording_too(make: Any) -> None:
+    assert heard(make.file(make.wav(pcm=bytes(32000)))) == bytes(32000)
+
+
+@pytest.mark.parametrize("start_ms", [1, 100, 999, 1001, 5000, 9999])
+@pytest.mark.parametrize("seekable", [True, False])
+def test_a_wav_goes_on_at_the_very_sample(make: Any, start_ms: int, seekable: bool) -> None:
+    pcm = make.counter(160_000)
+    assert heard(make.file(make.wav(pcm=pcm), seekable=seekable), start_ms=start_ms) == pcm[start_ms * 32 :]
+
+
+@pytest.mark.parametrize(("name", "codec", "rate"), [f for f in FORMATS if f[0] != "a.ts"])
+def test_a_format_goes_on_where_it_stopped(make: Any, name: str, codec: str, rate: int) -> None:
+    data = make.encoded(name, codec, rate, 5)
+    whole, rest = heard(make.file(data)), heard(make.file(data), start_ms=3210)
+    assert len(whole) - len(rest) == pytest.approx(3210 * 32, abs=64)
+    expected, found = (np.frombuffer(part, "<i2").astype(int) for part in (whole[3210 * 32 :][:16000], rest[:16000]))
+    assert np.abs(expected - found).max() < 1500  # of 8000; a sample's shift makes 1380
+
+
+def test_beyond_the_end_there_is_nothing(make: Any) -> None:
+    assert heard(make.file(make.wav(seconds=3)), start_ms=3000) == b""
+    assert heard(make.file(make.wav(seconds=3)), start_ms=60_000) == b""
+
+
+@pytest.mark.parametrize("size", ["00000000", "ffffffff", "ffffff7f"])
+@pytest.mark.parametrize("seekable", [True, False])
+def test_a_wav_whose_recorder_left_the_length_open_is_read_to_its_end(make: Any, size: str, seekable: bool) -> None:
+    pcm = make.counter(48_000)
+    data = bytearray(make.wav(pcm=pcm))
+    data[40:44] = bytes.fromhex(size)
+    assert heard(make.file(bytes(data), seekable=seekable)) == pcm
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+TRAPS = [
+    b"This is a letter and no recording.\n" * 200,
+    b"x",
+    bytes(5000),
+    b"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+    b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+    b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 5004 RTP/AVP 0\r\n",
+    b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period></Period></MPD>',
+    b"\x89PNG\r\n\x1a\n" + bytes(200),
+    b"1\n00:00:01,000 --> 00:00:02,000\nHello\n\n" * 10,
+    b"RIFF\x10\x00\x00\x00WAVE",
+]
+
+
+@pytest.mark.parametrize("data", TRAPS, ids=range(len(TRAPS)))
+def test_what_is_no_recording_is_refused_and_opens_nothing(make: Any, data: bytes) -> None:
+    opened = len(os.listdir("/proc/self/fd"))
+    error = refusal(make.file(data))
+    assert (error.code, "https://host/call" in error.sentence) == ("not_audio", True)
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_an_endless_text_is_refused_after_a_part_of_it(make: Any) -> None:
+    file = make.file(b"no recording\n" * 2_000_000)
+    assert refusal(file).code == "not_audio"
+    assert file.tell() < 8 * 1024 * 1024
+
+
+def test_a_film_without_sound_is_refused(make: Any) -> None:
+    assert refusal(make.file(make.video("a.mp4", 1, sound=False))).code == "no_audio_stream"
+
+
+def test_a_sound_without_a_decoder_is_refused(make: Any) -> None:
+    data = bytearray(make.wav())
+    data[20:22] = (0x1234).to_bytes(2, "little")
+    assert refusal(make.file(bytes(data))).code == "unsupported_codec"
+
+
+def test_a_wav_without_a_sample_is_refused(make: Any) -> None:
+    assert refusal(make.file(make.wav(seconds=0))).code == "empty_audio"
+
+
+CUT = [
+    ("a.wav", "pcm_s16le", {}),
+    ("a.aiff", "pcm_s16be", {}),
+    ("a.caf", "pcm_s16le", {}),
+    ("a.flac", "flac", {}),
+    ("a.m4a", "aac", {}),
+    ("a.mp4", "aac", {"movflags": "faststart"}),
+]
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize(("name", "codec", "options"), CUT)
+def test_a_cut_recording_is_refused_before_anything_is_sent(
+    make: Any, name: str, codec: str, options: dict[str, str], part: float
+) -> None:
+    data = make.encoded(name, codec, 16000, 20, **options)
+    error = refusal(make.file(data[: int(len(data) * part)]))
+    assert (error.code, "https://host/call" in error.sentence) == ("truncated_audio", True)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.flac", "flac"), ("a.mka", "flac")])
+def test_a_cut_that_only_the_end_can_tell_is_told_at_the_end(make: Any, name: str, codec: str) -> None:
+    data = make.encoded(name, codec, 16000, 20)
+    with open_recording(make.file(data[: len(data) // 2], seekable=False), rate=16000) as recording:
+        sent = bytearray()
+        with pytest.raises(BadInput) as caught:
+            for block in recording.blocks():
+                sent += block
+    assert caught.value.code == "truncated_audio"
+    assert 9 < seconds(sent) < 11
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.aac", "a.ogg", "a.amr", "a.ts"])
+def test_a_cut_stream_that_declares_nothing_gives_what_it_has(make: Any, name: str) -> None:
+    codec, rate = next((codec, rate) for known, codec, rate in FORMATS if known == name)
+    data = make.encoded(name, codec, rate, 10)
+    assert seconds(heard(make.file(data[: len(data) // 2]))) == pytest.approx(5, abs=0.3)
+
+
+def test_a_moment_missing_at_the_end_is_forgiven(make: Any) -> None:
+    pcm = make.counter(160_000)
+    assert heard(make.file(make.wav(pcm=pcm)[:-10_000])) == pcm[:-10_000]
+
+
+def test_leftovers_behind_the_sound_are_nobodys_business(make: Any) -> None:
+    pcm = make.counter(16_000)
+    assert heard(make.file(make.wav(pcm=pcm) + b"ID3 \xff\xff\xff\x7fmore"))[: len(pcm)] == pcm
+
+
+def test_an_mp4_with_its_index_at_the_end_needs_a_source_that_can_seek(make: Any) -> None:
+    error = refusal(make.file(make.encoded("a.mp4", "aac", 44100, 20), seekable=False))
+    assert (error.code, "faststart" in error.sentence) == ("not_streamable", True)
+
+
+def test_a_scratch_is_bridged_and_later_sound_keeps_its_time(make: Any) -> None:
+    data = bytearray(make.encoded("a.mka", "flac", 16000, 10))
+    middle = len(data) // 2
+    data[middle : middle + 300] = os.urandom(300)
+    assert seconds(heard(make.file(bytes(data)))) == pytest.approx(10, abs=0.5)
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+def test_a_ruin_is_refused(make: Any, seekable: bool) -> None:
+    data = bytearray(make.encoded("a.mp4", "flac", 16000, 20, movflags="faststart", strict="-2"))
+    begin = data.index(b"mdat") + 4
+    data[begin:] = bytes(len(data) - begin)
+    assert refusal(make.file(bytes(data), seekable=seekable)).code == "damaged_audio"
+
+
+def test_too_long_is_said_at_opening_when_it_is_declared(make: Any) -> None:
+    limits = AudioLimits(max_seconds=2)
+    assert refusal(make.file(make.wav(seconds=2.1)), limits).code == "audio_too_long"
+    assert len(heard(make.file(make.wav(seconds=2)), limits=limits)) == 64000
+
+
+def test_too_long_is_said_while_decoding_when_nothing_is_declared(make: Any) -> None:
+    file = make.file(make.wav(seconds=3), seekable=False, size=None)
+    with open_recording(file, rate=16000, limits=AudioLimits(max_seconds=2)) as recording:
+        with pytest.raises(BadInput) as caught:
+            list(recording.blocks())
+    assert caught.value.code == "audio_too_long"
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+def test_an_mp4_that_ends_before_its_index_is_cut(make: Any, seekable: bool) -> None:
+    data = make.encoded("a.mp4", "aac", 44100, 5, movflags="faststart")
+    assert refusal(make.file(data[: data.index(b"moov") + 40], seekable=seekable)).code == "truncated_audio"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"FORM\x00\x00\x00\x00AIFF",
+        b"caff\x00\x01\x00\x00" + b"desc" + bytes(7) + b"\x20" + bytes(10),
+        b"caff\x00\x01\x00\x00" + b"free" * 900,
+        b"RIFF\x00\x00\x00\x00WAVE" + b"junk\x02\x00\x00\x00ab" * 300,
+        b"caff\x00\x01\x00\x00" + (b"free" + bytes(8)) * 300,
+        b"\x00\x00\x00\x08free" * 300,
+        b"\x00\x00\x00\x01free" + bytes(7) + b"\x10" + bytes(8),
+    ],
+    ids=range(7),
+)
+def test_a_container_of_nothing_but_chunks_is_refused(make: Any, data: bytes) -> None:
+    assert refusal(make.file(data)).code in ("not_audio", "truncated_audio", "damaged_audio")
+
+
+def test_what_other_files_a_recording_asks_for_stay_closed() -> None:
+    with pytest.raises(PermissionError):
+        _refuse("file:///etc/passwd", 1, {})
+
+
+# -- the source ----------------------------------------------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """What a greenlet's end looks like."""
+
+
+FAILURES = [Unavailable("audio_interrupted", "x"), BadInput("audio_timeout", "x"), OSError("disk"), Stop()]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.wav", "pcm_s16le"), ("a.flac", "flac"), ("a.mp3", "mp3"), ("a.ogg", "libopus")]
+)
+def test_what_the_source_raises_comes_through_as_itself(
+    make: Any, failure: BaseException, seekable: bool, name: str, codec: str
+) -> None:
+    rate = 48000 if codec == "libopus" else 16000
+    data = make.encoded(name, codec, rate, 20)
+    for fails_at in (0, 4096, len(data) // 2):
+        file = make.file(data, seekable=seekable)
+        file.fails_at, file.failure = fails_at, failure
+        with pytest.raises(type(failure)) as caught:
+            heard(file)
+        assert caught.value is failure
+
+
+def test_a_live_source_is_read_in_small_pieces(make: Any) -> None:
+    file = make.file(make.wav(seconds=60), seekable=False, size=None)
+    with open_recording(file, rate=16000) as recording:
+        next(recording.blocks())
+        assert file.tell() < 256 * 1024
+    assert file.largest <= 32 * 1024
+
+
+class Endless:
+    """A WAV of any length that is made while it is read."""
+
+    shown = "https://host/long"
+    size = None
+
+    def __init__(self, header: bytes, seconds: int) -> None:
+        self._rest = header
+        self._left = seconds * 32000
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        raise AssertionError("must not seek")
+
+    def read(self, size: int) -> bytes:
+        if self._rest:
+            data, self._rest = self._rest, b""
+            return data
+        count = min(size, self._left)
+        self._left -= count
+        return bytes(count)
+
+
+def test_memory_stays_flat_over_an_hour(make: Any) -> None:
+    header = bytearray(make.wav(seconds=0))
+    header[40:44] = b"\xff" * 4
+    with open_recording(Endless(bytes(header), 3600), rate=8000) as recording:
+        blocks = recording.blocks()
+        total = len(next(blocks))
+        tracemalloc.start()
+        try:
+            for block in blocks:
+                total += len(block)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert seconds(bytes(2), 8000) * total / 2 == pytest.approx(3600, abs=0.01)
+    assert peak < 1024 * 1024
+
+
+def test_no_threads_are_left_running_per_recording(make: Any) -> None:
+    before = len(os.listdir("/proc/self/task"))
+    with open_recording(make.file(make.encoded("a.flac", "flac", 48000, 3, "stereo")), rate=16000) as recording:
+        list(recording.blocks())
+        assert len(os.listdir("/proc/self/task")) == before
+
+
+def test_ffmpeg_writes_nothing_to_the_terminal(make: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    refusal(make.file(TRAPS[0]))
+    heard(make.file(make.encoded("a.mp3", "mp3", 44100, 1)[:5000]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_recording_names_its_container_and_not_its_source(make: Any) -> None:
+    with open_recording(make.file(make.wav()), rate=16000) as recording:
+        assert repr(recording) == "<Recording wav, pcm_s16le, 1000 ms>"

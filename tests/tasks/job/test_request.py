@@ -1,0 +1,87 @@
+from typing import Any
+
+import pytest
+
+from tasks.errors import BadInput
+from tasks.job.request import JobRequest
+
+
+def refused(*args: Any, **options: Any) -> tuple[str, str]:
+    with pytest.raises(BadInput) as error:
+        JobRequest.parse(args, options)
+    return error.value.args
+
+
+def test_the_audio_alone_is_a_request() -> None:
+    request = JobRequest.parse(("https://h/a.mp3",), {})
+    assert (request.audio, request.model, request.pace, request.live) == (
+        "https://h/a.mp3",
+        "paraformer-realtime-v2",
+        1.0,
+        False,
+    )
+    assert JobRequest.parse((), {"audio": "https://h/a.mp3"}) == request
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"modle": "x"}, "modle is not an option"),
+        ({"pace": "fast"}, "pace is not valid"),
+        ({"pace": -1}, "pace is not valid"),
+        ({"pace": float("nan")}, "pace is not valid"),
+        ({"live": "yes"}, "live is not valid"),
+        ({"language_hints": "en"}, "language_hints is not valid"),
+        ({"parameters": []}, "parameters is not valid"),
+        ({"channels": "three"}, "channels is not valid"),
+        ({"model": ""}, "model is not valid"),
+        ({"parameters": {"sample_rate": 8000}}, "parameters.sample_rate cannot be set"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
+    code, sentence = refused("https://h/a.mp3", **options)
+    assert code == "bad_request" and sentence.startswith(said) and sentence.endswith(".")
+
+
+@pytest.mark.parametrize(("args", "options"), [((), {}), (("a", "b"), {}), (("a",), {"audio": "b"}), ((7,), {})])
+def test_the_audio_must_be_given_once_as_text(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    assert refused(*args, **options)[0] == "bad_request"
+
+
+def test_the_value_of_a_wrong_option_is_not_repeated() -> None:
+    assert "secret" not in refused("https://h/a.mp3", callback_url={"signature": "secret"})[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"channels": "split"},
+        {"start_ms": 5},
+        {"formats": ["srt"]},
+        {"callback_url": "https://h"},
+        {"idempotency_key": "k"},
+    ],
+)
+def test_what_is_not_built_yet_is_refused_not_ignored(options: dict[str, Any]) -> None:
+    assert refused("https://h/a.mp3", **options)[0] == "unsupported_option"
+
+
+def test_the_wire_gets_our_parameters_and_the_job_s() -> None:
+    request = JobRequest.parse(
+        ("a",), {"language_hints": ["en"], "vocabulary_id": "v", "parameters": {"heartbeat": False, "x": 1}}
+    )
+    assert request.wire_parameters() == {
+        "format": "pcm",
+        "sample_rate": 16000,
+        "heartbeat": False,
+        "language_hints": ["en"],
+        "vocabulary_id": "v",
+        "x": 1,
+    }
+
+
+def test_a_telephone_model_hears_8_khz_and_a_first_model_has_its_own_hot_words() -> None:
+    request = JobRequest.parse(("a",), {"model": "paraformer-realtime-8k-v1", "phrase_id": "p"})
+    assert request.wire_parameters() == {"format": "pcm", "sample_rate": 8000}
+    assert request.wire_resources() == ({"resource_id": "p", "resource_type": "asr_phrase"},)
+    assert JobRequest.parse(("a",), {}).wire_resources() == ()

@@ -1,0 +1,141 @@
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from tasks import transcription
+from tasks.audio import AudioReference
+from tasks.errors import BadInput, JobError, Refused, Unavailable
+from tasks.job.record import JobRecord
+from tasks.job.request import JobRequest
+from tasks.job.view import JobView
+from tests.fakes import FakeRecognizer, FakeRecognizers
+from worker.pool import OpenFailed, PoolTimeout
+from worker.recognition import (
+    Event,
+    Final,
+    Finished,
+    MissingApiKey,
+    NoSpeech,
+    Partial,
+    Sentence,
+    Started,
+    Throttled,
+    Unauthorized,
+)
+
+PCM = bytes(range(250)) * 40
+
+
+class FakeRecording:
+    duration_ms = 999
+
+    def __init__(self, blocks: list[bytes], error: Exception | None = None) -> None:
+        self._blocks, self._error = blocks, error
+
+    def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
+        yield from self._blocks
+        if self._error:
+            raise self._error
+
+
+def final(begin: int, end: int, text: str) -> Event:
+    return Final("t", Sentence(begin_time=begin, end_time=end, text=text, words=()), None)
+
+
+def partial(begin: int, text: str) -> Event:
+    return Partial("t", Sentence(begin_time=begin, end_time=begin, text=text, words=()))
+
+
+@pytest.fixture
+def record(client: redis.Redis) -> JobRecord:
+    return JobRecord(client, "j", ttl=100)
+
+
+@pytest.fixture
+def view(client: redis.Redis) -> JobView:
+    return JobView(client, "j")
+
+
+def run(record: JobRecord, lent: Any, recording: Any = None, **options: Any) -> dict[str, Any]:
+    @contextmanager
+    def open_audio(reference: AudioReference, rate: int) -> Iterator[Any]:
+        yield recording or FakeRecording([PCM])
+
+    request = JobRequest.parse(("https://u:p@h/a.mp3?sig=secret",), {"pace": 0} | options)
+    attempt = transcription.Attempt(job_id="j", number=2, worker="w@h", deadline=9.0)
+    recognizers = lent if isinstance(lent, FakeRecognizers) else FakeRecognizers(lent)
+    return transcription.run(request, attempt, record=record, recognizers=recognizers, open_audio=open_audio)
+
+
+def test_a_job_borrows_streams_and_returns_what_was_said(record: JobRecord, view: JobView) -> None:
+    recognizer = FakeRecognizer(
+        Started("t"), partial(0, "on"), final(0, 100, "One."), final(100, 312, "Two."), Finished("t"), tasks=1
+    )
+    recognizers = FakeRecognizers(recognizer)
+
+    result = run(record, recognizers, metadata={"k": 1}, language_hints=["en"])
+
+    assert recognizer.heard == PCM
+    assert recognizer.asked["parameters"]["language_hints"] == ["en"] and recognizer.asked["deadline"] == 9.0
+    assert (recognizers.borrowers, recognizers.returned) == (["j"], 1)
+    assert result["text"] == "One. Two." and [one["text"] for one in result["sentences"]] == ["One.", "Two."]
+    assert (result["audio"], result["attempts"], result["metadata"]) == ("https://h/a.mp3", 2, {"k": 1})
+    assert result["duration_ms"] == 312 and result["usage"] == {"audio_ms": 312, "sent_ms": 312, "streams": 1}
+    assert result["timing"]["reused_connection"] is True
+    assert json.loads(view.fields()["result"]) == result
+    assert [one["text"] for one in view.sentences()] == ["One.", "Two."]
+    assert "partial" not in [kind for kind, _ in view.events()]
+
+
+def test_partials_are_told_when_asked_for(record: JobRecord, view: JobView) -> None:
+    run(record, FakeRecognizer(partial(0, "on"), final(0, 100, "One."), partial(50, "tw")), live=True)
+    told = [(kind, data["text"], data["begin_time"]) for kind, data in view.events() if kind != "state"]
+    assert told == [("partial", "on", 0), ("final", "One.", 0), ("partial", "tw", 100)]
+
+
+def test_no_speech_after_all_the_audio_is_a_transcript_without_sentences(record: JobRecord) -> None:
+    assert run(record, FakeRecognizer(NoSpeech("x")))["sentences"] == []
+
+
+def test_no_speech_before_all_the_audio_was_sent_is_a_failure(record: JobRecord) -> None:
+    with pytest.raises(Refused):
+        run(record, FakeRecognizer(NoSpeech("x"), takes=1))
+
+
+@pytest.mark.parametrize(
+    ("lent", "kind", "code"),
+    [
+        (FakeRecognizer(Throttled("later", 7.0)), Unavailable, "throttled"),
+        (FakeRecognizer(Unauthorized("no")), Refused, "unauthorized"),
+        (PoolTimeout("no upstream free", 5.0, "leased 2"), Unavailable, "no_recognizer"),
+        (OpenFailed("upstream", MissingApiKey()), Refused, "missing_api_key"),
+        (OpenFailed("upstream", OSError("no route")), Unavailable, "upstream_unreachable"),
+    ],
+)
+def test_what_goes_wrong_upstream_becomes_a_job_s_error(
+    record: JobRecord, lent: Any, kind: type[JobError], code: str
+) -> None:
+    with pytest.raises(kind) as error:
+        run(record, lent)
+    assert error.value.code == code and error.value.__suppress_context__
+    assert getattr(error.value, "retry_after", None) == (7.0 if code == "throttled" else None)
+
+
+def test_audio_that_breaks_off_ends_the_job_and_the_recogniser_is_given_back(record: JobRecord) -> None:
+    recognizers = FakeRecognizers(FakeRecognizer())
+    with pytest.raises(BadInput):
+        run(record, recognizers, FakeRecording([PCM], BadInput("truncated_audio", "Send it whole.")))
+    assert recognizers.returned == 1
+
+
+def test_a_bad_reference_opens_nothing(record: JobRecord, view: JobView) -> None:
+    request = JobRequest.parse(("gopher://h/a",), {})
+    attempt = transcription.Attempt(job_id="j", number=1, worker="w", deadline=9.0)
+    nothing: Any = None
+    with pytest.raises(BadInput):
+        transcription.run(request, attempt, record=record, recognizers=nothing, open_audio=nothing)
+    assert view.fields() == {}

@@ -1,0 +1,110 @@
+"""The arrows of the house: who may import whom. Read from the source, so that a lazy import counts too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = {"cli", "config", "emulator", "tasks", "worker"}
+
+# Each package or module: of ours, what it may import beside itself. The longest name that matches decides.
+MAY_IMPORT: dict[str, set[str]] = {
+    "config": set(),
+    "emulator": set(),
+    "worker.pool": set(),
+    "worker.recognition": set(),
+    "worker.http": set(),
+    "worker.requests": {"config"},
+    "worker.runtime": {"config", "worker.http", "worker.pool", "worker.recognition"},
+    "worker.lifecycle": {"config", "worker.runtime"},
+    "worker.app": {"config", "worker.lifecycle"},
+    "worker": set(),
+    "tasks.audio.reference": {"tasks.errors"},
+    "tasks.transcript": {"worker.recognition"},
+    "tasks": {"config", "worker.http", "worker.pool", "worker.recognition", "worker.runtime"},
+    "cli": {"config", "tasks", "worker"},
+}
+
+# What only some may import: the library, and the one place or the few that may.
+ONLY: dict[str, set[str]] = {
+    "websocket": {"worker.recognition"},
+    "celery": {
+        "cli",
+        "config.celeryconfig",
+        "tasks.diagnose",
+        "tasks.transcribe",
+        "worker.app",
+        "worker.lifecycle",
+        "worker.requests",
+    },
+    "kombu": {"cli", "config.celeryconfig"},
+    "redis": {"cli", "tasks.job", "worker.runtime"},
+    "av": {"tasks.audio"},
+    "urllib3": {"tasks.audio", "worker.http"},
+    "pydantic": {"config", "tasks.job.request"},
+    "pydantic_settings": {"config"},
+    "aiohttp": {"emulator"},
+    "click": {"cli"},
+    "rich": {"cli"},
+}
+
+
+def modules() -> dict[str, Path]:
+    paths = [path for package in sorted(OURS) for path in (ROOT / package).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def rule(module: str) -> str:
+    return max((name for name in MAY_IMPORT if within(module, name)), key=len)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_an_import_runs_along_an_arrow(module: str) -> None:
+    home = rule(module)
+    allowed = MAY_IMPORT[home] | {home}
+    for name in imports(modules()[module]):
+        if name.split(".")[0] in OURS and name in modules():
+            assert any(within(name, package) for package in allowed) or name in {"worker", "tasks"}, (
+                f"{module} imports {name}"
+            )
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_a_library_is_imported_only_where_it_belongs(module: str) -> None:
+    for name in imports(modules()[module]):
+        places = ONLY.get(name.split(".")[0])
+        assert places is None or any(within(module, place) for place in places), f"{module} imports {name}"
+
+
+def test_the_app_names_its_tasks_by_string() -> None:
+    assert not any(within(name, "tasks") for name in imports(modules()["worker.app"]))
+
+
+@pytest.mark.parametrize(
+    "module", sorted(name for name in modules() if name.split(".")[0] not in {"config", "emulator"})
+)
+def test_only_config_reads_the_environment(module: str) -> None:
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        assert not (isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}), (
+            f"{module} reads the environment"
+        )
+
+
+def test_every_package_has_a_rule_of_its_own() -> None:
+    assert {module.split(".")[0] for module in modules()} == OURS

@@ -1,0 +1,22 @@
+"""The Celery object: `celery -A worker.app worker`. Names its tasks by string; imports none."""
+
+from celery import Celery
+
+from config.celeryconfig import celery_options
+from config.settings import SettingsError, settings
+from worker import lifecycle
+
+__all__ = ["app", "lifecycle"]
+
+
+def _create() -> Celery:
+    try:
+        options = celery_options(settings())
+    except SettingsError as error:
+        raise SystemExit(f"stenopool cannot start:\n{error}") from None
+    made = Celery("stenopool", include=["tasks.transcribe", "tasks.diagnose"])
+    made.config_from_object(options)
+    return made
+
+
+app = _create()

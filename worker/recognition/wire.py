@@ -1,0 +1,137 @@
+"""A connected socket of which every wait has an end. Knows TCP and TLS, no WebSocket.
+
+websocket-client reads through it as through a socket. Its own timeouts are per call of `recv`, and it reads the
+handshake's answer byte by byte, so a service that drips would hold it for ever; and its loop around `send` has no end
+at all. Here the socket never blocks: an operation is tried, and only when it would block is there a wait, up to one
+deadline for all of them. Trying first is also what makes TLS safe: bytes that the TLS layer has already decrypted
+(`SSLSocket.pending()`) are read before anybody polls a socket that will never become readable for them.
+
+`select.poll`, not `select.select`, which fails for descriptors from 1024 on; gevent patches both.
+"""
+
+import contextlib
+import functools
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+READ_SIZE: Final = 65536
+# Keepalive finds a dead peer of an idle connection after 60 s. It is not sent while our own bytes wait for their
+# acknowledgement, and then the kernel would go on for a quarter of an hour: that is what TCP_USER_TIMEOUT is for.
+SOCKET_OPTIONS: Final = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
+    )
+    if hasattr(socket, name)  # not every system has all of them
+]
+_ASKED: Final[Mapping[type[Exception], int]] = {
+    ssl.SSLWantReadError: select.POLLIN,
+    ssl.SSLWantWriteError: select.POLLOUT,
+}
+
+
+class Wire:
+    """Bytes in and out of one socket, for one thread. Raises TimeoutError at the deadlines, OSError for the rest."""
+
+    def __init__(self, sock: socket.socket, *, write_timeout: float) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._write_timeout = write_timeout
+        self._poll = select.poll()
+        self._buffer = bytearray()
+        self._deadline = 0.0
+        self._tried = True
+
+    def read_until(self, deadline: float) -> None:
+        """From now on, reading may last until this moment (monotonic). In the past: what is there, once."""
+        self._deadline = deadline
+        self._tried = False
+
+    def recv(self, size: int) -> bytes:
+        """Some bytes, `size` at most; none when the peer has closed."""
+        if not self._buffer:
+            # A service that sends faster than we read must not hold us beyond the deadline either.
+            if self._tried and time.monotonic() >= self._deadline:
+                raise TimeoutError
+            self._tried = True
+            self._buffer += self._try(functools.partial(self._sock.recv, READ_SIZE), select.POLLIN, self._deadline)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def send(self, data: bytes) -> int:
+        """All of `data`, within the write timeout. After any exception a part may be under way: unusable."""
+        deadline = time.monotonic() + self._write_timeout
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._try(functools.partial(self._sock.send, rest), select.POLLOUT, deadline) :]
+        return len(data)
+
+    def secure(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
+        """Put TLS on top, with the certificate checked against `host`, by `deadline`."""
+        secured = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+        self._sock = secured
+        self._try(secured.do_handshake, select.POLLIN, deadline)
+
+    def gettimeout(self) -> float:
+        """0, a socket's word for "does not block": websocket-client then leaves all waiting to us."""
+        return 0.0
+
+    def close(self) -> None:
+        """Close at once, without a word, and forget what was not read. Never raises."""
+        self._buffer.clear()
+        with contextlib.suppress(OSError):
+            self._sock.close()
+
+    def _try(self, operation: Callable[[], T], wanted: int, deadline: float) -> T:
+        while True:
+            try:
+                return operation()
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
+                # TLS may have to read in order to write, and the reverse.
+                self._wait(_ASKED.get(type(exc), wanted), deadline)
+
+    def _wait(self, wanted: int, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._poll.register(self._sock, wanted)
+        self._poll.poll(left * 1000)
+
+
+def dial(host: str, port: int, deadline: float) -> socket.socket:
+    """A TCP connection, made by `deadline` (monotonic), or the last address's OSError.
+
+    Each address gets an equal share of what is left, so that a route that swallows packets does not cost the others
+    their turn. Name resolution has no deadline of ours: it lasts as long as the resolver's own limits.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for position, (family, kind, proto, _, address) in enumerate(found):
+        share = (deadline - time.monotonic()) / (len(found) - position)
+        try:
+            return _connected(socket.socket(family, kind, proto), address, share)
+        except OSError as exc:  # a family that this machine does not have is one, too
+            failure = exc
+    raise failure
+
+
+def _connected(sock: socket.socket, address: Any, timeout: float) -> socket.socket:
+    with contextlib.ExitStack() as unless_connected:
+        unless_connected.callback(sock.close)
+        for option in SOCKET_OPTIONS:
+            sock.setsockopt(*option)
+        sock.settimeout(max(0.001, timeout))  # 0 would mean: do not wait at all
+        sock.connect(address)
+        unless_connected.pop_all()
+    return sock
