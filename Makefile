@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo up test format lint types unit integration faults sdk lock clean
+.PHONY: help setup demo up test format lint types erase unit sdk integration faults coverage lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -27,7 +27,13 @@ up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Fl
 	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$($(BIN)/python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
 	exec $(BIN)/honcho -e examples/emulator.env start
 
-test: format lint types unit integration faults sdk  ## everything CI runs
+# Each layer names its folders: pytest fails when one is missing or holds no test, so no layer can go missing unseen.
+PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
+UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/test_architecture.py tests/test_exports.py
+SDK = tests/emulator/test_sdk.py
+
+test: format lint types erase unit sdk integration faults coverage  ## everything that CI runs
+	@echo "all layers passed: format lint types unit sdk integration faults coverage"
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -38,11 +44,25 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Each layer names its folder: pytest fails when the folder is missing or holds no test.
-PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
+erase: $(READY)
+	$(BIN)/coverage erase
 
-unit: $(READY)  ## no sockets but to this machine, no other processes
-	$(PYTEST) tests/config tests/worker/pool tests/worker/recognition tests/worker tests/tasks tests/cli tests/emulator tests/test_architecture.py
+unit: $(READY)  ## each module by itself, the emulator and a real Valkey beside it
+	$(PYTEST) $(UNIT) --ignore=$(SDK)
+
+sdk: $(READY)  ## the official dashscope SDK against the emulator
+	$(PYTEST) $(SDK)
+
+integration: $(READY)  ## real workers under prefork, threads, gevent and solo; real speech; command line; Flower
+	$(PYTEST) tests/integration
+
+faults: $(READY)  ## what the service can do to a stream, and what becomes of the job
+	$(PYTEST) tests/faults
+
+coverage: $(READY)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='worker/pool/*,worker/recognition/*' --fail-under=100
+	$(BIN)/coverage report --fail-under=90
 
 lock:  ## resolve the dependencies again and write both locks
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --extra gevent pyproject.toml -o requirements.lock

@@ -195,9 +195,9 @@ class RedisSettings(Group):
     )
     visibility_timeout: int = setting(
         "STENOPOOL_VISIBILITY_TIMEOUT",
-        43_200,
+        46_800,
         "whole seconds, at least 60",
-        "After this long an unfinished message is given to another worker. Must be longer than the longest job.",
+        "After this long an unfinished message is given to another worker. Must be above STENOPOOL_JOB_DEADLINE.",
         ge=60,
     )
 
@@ -265,7 +265,7 @@ class JobSettings(Group):
     )
     deadline: float = setting(
         "STENOPOOL_JOB_DEADLINE",
-        43_000.0,
+        45_000.0,
         "seconds, more than 0",
         "Longest time that one attempt of a job may take.",
         gt=0,
@@ -327,7 +327,14 @@ def load() -> Settings:
     groups = {name: _read(group, wrong) for name, group in GROUPS.items()}
     if wrong:
         raise SettingsError("\n".join(wrong))
-    return Settings(**{field.name: groups[field.name] for field in fields(Settings)})  # type: ignore[arg-type]
+    made = Settings(**{field.name: groups[field.name] for field in fields(Settings)})  # type: ignore[arg-type]
+    if made.job.deadline >= made.redis.visibility_timeout:
+        raise SettingsError(
+            f"STENOPOOL_JOB_DEADLINE={made.job.deadline:g} must be below "
+            f"STENOPOOL_VISIBILITY_TIMEOUT={made.redis.visibility_timeout}, or a job is given out again while it runs; "
+            "raise the second or lower the first"
+        )
+    return made
 
 
 def _read(group: type[_G], wrong: list[str]) -> _G | None:

@@ -72,7 +72,7 @@ class Site:
         return [task for task in self.logbook()["tasks"] if task["parameters"].get("marker") == marker]
 
     def logbook(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.stack.http_url}/logbook", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.stack.http_url}/logbook?chunks=1", timeout=10) as answer:
             book: dict[str, Any] = json.load(answer)
         return book
 

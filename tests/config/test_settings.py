@@ -64,6 +64,11 @@ def test_an_object_pool_above_the_connection_pool_says_which_to_change(given: Gi
     assert given(DASHSCOPE_CONNECTION_POOL_SIZE="3").pool.connections == 3
 
 
+def test_a_job_must_end_before_its_message_is_given_out_again(given: Given) -> None:
+    with pytest.raises(SettingsError, match="STENOPOOL_JOB_DEADLINE=60 must be below STENOPOOL_VISIBILITY_TIMEOUT=60"):
+        given(STENOPOOL_JOB_DEADLINE="60", STENOPOOL_VISIBILITY_TIMEOUT="60")
+
+
 def test_secrets_are_in_no_representation_and_no_sentence(given: Given) -> None:
     found = given(DASHSCOPE_API_KEY="sk-secret", STENOPOOL_REDIS_URL="redis://:sk-secret@host/0")
     assert "sk-secret" not in repr(found)

@@ -1,0 +1,55 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from worker.requests import RedactedRequest
+
+SIGNED = "https://u:p@h/a.mp3?sig=secret"
+
+
+@pytest.fixture
+def request_for() -> Any:
+    app = Celery("test", set_as_current=False)
+
+    def make(args: list[Any], kwargs: dict[str, Any]) -> RedactedRequest:
+        headers = {"id": "j", "task": "tasks.transcribe", "argsrepr": repr(args), "kwargsrepr": repr(kwargs)}
+        message = SimpleNamespace(
+            headers=headers,
+            body=b"",
+            payload=(args, kwargs, {}),
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_info={},
+            properties={},
+        )
+        return RedactedRequest(message, app=app, task=app.tasks["celery.chord"])
+
+    return make
+
+
+def test_the_recording_is_shown_without_its_secrets(request_for: Any) -> None:
+    request = request_for([SIGNED], {"live": True, "metadata": {"customer": "secret"}})
+    assert request.argsrepr == "('https://h/a.mp3',)"
+    assert request.kwargsrepr == "{'live': '…', 'metadata': '…'}"
+    assert request.request_dict["argsrepr"] == request.argsrepr
+
+
+def test_a_recording_given_by_name_is_shown_the_same_way(request_for: Any) -> None:
+    assert request_for([], {"audio": SIGNED}).kwargsrepr == "{'audio': 'https://h/a.mp3'}"
+
+
+def test_inspect_gets_the_redacted_form_even_when_it_asks_for_the_raw_one(request_for: Any) -> None:
+    request = request_for([SIGNED], {})
+    assert "secret" not in repr(request.info(safe=False)) and "secret" not in repr(request)
+
+
+def test_the_task_itself_gets_everything(request_for: Any) -> None:
+    assert request_for([SIGNED], {"live": True}).args == [SIGNED]
+
+
+@pytest.mark.parametrize("argument", [7, None, ["https://h/?sig=secret"], "x" * 5000])
+def test_any_argument_can_be_shown_in_little_room(request_for: Any, argument: Any) -> None:
+    shown = request_for([argument], {}).argsrepr
+    assert "secret" not in shown and len(shown) < 300
