@@ -29,7 +29,7 @@ up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Fl
 
 # Each layer names its folders: pytest fails when one is missing or holds no test, so no layer can go missing unseen.
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
-UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/test_architecture.py tests/test_exports.py
+UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/test_architecture.py tests/test_docs.py tests/test_exports.py
 SDK = tests/emulator/test_sdk.py
 
 test: format lint types erase unit sdk integration faults coverage  ## everything that CI runs

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from config.settings import Settings
 
@@ -24,7 +24,8 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "task_default_queue": QUEUE,
-        "task_queues": (Queue(QUEUE), Queue(PLAIN_QUEUE)),
+        # Each on an exchange of its own: on a shared one, a message would go to both queues, and its job be done twice.
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in (QUEUE, PLAIN_QUEUE)],
         "task_create_missing_queues": False,
         # A message is acknowledged when its job has ended, so a job survives its worker.
         "task_acks_late": True,

@@ -90,7 +90,8 @@ class Site:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     (folder / "audio").mkdir()
-    with Stack(folder, emulator_options=("--api-key", KEY)) as running:
+    # No limit of starts: tests run many short jobs at once, and each shall cost one attempt.
+    with Stack(folder, emulator_options=("--api-key", KEY, "--starts-per-second", "0")) as running:
         yield running
 
 

@@ -19,6 +19,11 @@ def test_our_queue_and_that_of_a_plain_client_are_served(given: Callable[..., Se
     assert options["task_default_queue"] == "transcribe"
 
 
+def test_no_two_queues_get_the_same_message(given: Callable[..., Settings]) -> None:
+    queues = celery_options(given())["task_queues"]
+    assert len({(queue.exchange.name, queue.routing_key) for queue in queues}) == len(queues)
+
+
 def test_a_message_comes_back_only_after_the_longest_job(given: Callable[..., Settings]) -> None:
     settings = given()
     assert celery_options(settings)["broker_transport_options"]["visibility_timeout"] > settings.job.deadline

@@ -21,7 +21,8 @@ def test_the_oldest_suitable_fault_is_taken():
 
 
 def test_a_fault_without_a_taker_happens_at_once():
-    faults, done = Faults(), []
+    faults = Faults()
+    done: list[Fault] = []
     faults.add(Fault(kind="close_idle"))  # no server yet: nothing to close
     faults.on_now(done.append)
     faults.add(Fault(kind="close_idle", value=1001))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from emulator.limits import Admission, Limits
@@ -12,8 +14,9 @@ def test_the_defaults_are_the_services_numbers():
 
 @pytest.mark.parametrize("name", ["idle_seconds", "heartbeat_seconds", "starts_per_second", "max_streams"])
 def test_a_limit_must_be_positive(name):
+    wrong: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name}=0 must be"):
-        Limits(**{name: 0})
+        Limits(**wrong)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def test_http_status(emulator, connect, status):
     with pytest.raises(websocket.WebSocketBadStatusException) as caught:
         connect(emulator)
     assert caught.value.status_code == status
+    assert caught.value.resp_headers is not None
     assert caught.value.resp_headers["retry-after"] == "7"
     assert emulator.logbook.rejected == {status: 1}
     connect(emulator).begin()

@@ -39,14 +39,15 @@ def refusal(talk: Dialogue, text: str) -> Failure:
 def test_a_task_goes_through_all_states_and_back():
     talk = Dialogue()
     assert isinstance(talk.command(frame("run-task")), RunTask)
-    assert talk.state is State.STARTING
+    states = [talk.state]
     talk.started()
     talk.audio()
     assert talk.command(frame("continue-task")) == ContinueTask("t1")
     assert talk.command(frame("finish-task")) == FinishTask("t1")
-    assert talk.state is State.FINISHING
+    states.append(talk.state)
     talk.finished()
-    assert talk.state is State.IDLE
+    states.append(talk.state)
+    assert states == [State.STARTING, State.FINISHING, State.IDLE]
     assert repr(talk) == "<Dialogue idle, task t1, 1 so far>"
 
 
@@ -98,8 +99,9 @@ def test_a_missing_header_field_is_named(name):
 
 @pytest.mark.parametrize("name", ["model", "task_group", "task", "function", "input"])
 def test_a_missing_payload_field_is_named(name):
+    changes: dict[str, Any] = {name: None}
     expected = f"Missing required parameter 'payload.{name}'! Please follow the protocol!"
-    assert refusal(Dialogue(), frame("run-task", **{name: None})).message == expected
+    assert refusal(Dialogue(), frame("run-task", **changes)).message == expected
 
 
 @pytest.mark.parametrize("parameters", [None, [], {"format": "pcm"}, {"sample_rate": 16000}])

@@ -36,6 +36,7 @@ class Listener(RecognitionCallback):
 
     def on_event(self, result: RecognitionResult) -> None:
         sentence = result.get_sentence()
+        assert isinstance(sentence, dict)
         if RecognitionResult.is_sentence_end(sentence):
             self.finals.append(sentence["text"])
             self.usages.append(result.get_usage(sentence))
@@ -80,8 +81,10 @@ def test_classic_call_sends_a_file_without_pacing(emulator, sdk, tmp_path: Path)
     recognition = Recognition(model=MODEL, callback=Listener(), format="pcm", sample_rate=16000)
     result = recognition.call(str(path))
     assert result.status_code == 200
-    assert [sentence["text"] for sentence in result.get_sentence()][:2] == ["1-16000", "16001-32000"]
-    assert len(result.get_sentence()) == 20
+    sentences = result.get_sentence()
+    assert isinstance(sentences, list)
+    assert [sentence["text"] for sentence in sentences][:2] == ["1-16000", "16001-32000"]
+    assert len(sentences) == 20
     assert emulator.logbook.tasks[0].chunks[0][1] == 12800
 
 

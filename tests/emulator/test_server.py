@@ -63,6 +63,7 @@ def test_without_a_bearer_key_there_is_no_upgrade(emulator, header):
     with pytest.raises(websocket.WebSocketBadStatusException) as caught:
         websocket.create_connection(emulator.url, timeout=5, header=header)
     assert caught.value.status_code == 401
+    assert caught.value.resp_body is not None
     assert json.loads(caught.value.resp_body)["code"] == "InvalidApiKey"
 
 

@@ -25,6 +25,17 @@ def test_transcribe_prints_the_text_on_stdout_and_progress_on_stderr(threads: Si
     assert recording.name in done.stderr and "2.0/2.0 s" in done.stderr
 
 
+def test_a_recording_that_the_command_line_sent_is_transcribed_once(
+    threads: Site, counter: Counter, eventually: Callable[..., None]
+) -> None:
+    before = threads.logbook()["summary"]["streams"]
+
+    stenopool(threads, "transcribe", "--pace", "0", str(counter(1)))
+
+    eventually(lambda: not threads.redis.exists("celery", "transcribe", "unacked"), "the queues are empty")
+    assert threads.logbook()["summary"]["streams"] == before + 1
+
+
 def test_several_recordings_get_a_heading_each(threads: Site, counter: Counter) -> None:
     first, second = counter(1), counter(2)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pytest
+
 from emulator.stack import Process
 
 Site = Any
@@ -76,6 +78,17 @@ def test_jobs_share_the_connections_of_their_pool(site: Site, counter: Counter, 
     assert len(tasks) == 8
     assert len({task["connection"] for task in tasks}) <= 2
     assert any(result["timing"]["reused_connection"] for result in results)
+
+
+@pytest.mark.parametrize("queue", ["celery", "transcribe"])
+def test_a_job_is_done_once_whichever_queue_it_was_sent_to(
+    site: Site, counter: Counter, marker: str, queue: str, eventually: Callable[..., None]
+) -> None:
+    options = {"pace": 0, "parameters": {"marker": marker}}
+    site.client.send_task("tasks.transcribe", args=[counter(1).as_uri()], kwargs=options, queue=queue).get(timeout=30)
+
+    eventually(lambda: not site.redis.exists("celery", "transcribe", "unacked"), "the queues are empty")
+    assert len(site.tasks(marker)) == 1
 
 
 def test_a_silent_recording_is_a_success_without_sentences(site: Site, wav: Callable[..., Path]) -> None:

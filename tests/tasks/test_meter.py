@@ -14,7 +14,7 @@ def test_audio_counts_once_it_was_sent_and_is_reported_once_a_second() -> None:
 
 
 def test_no_audio_is_complete_at_once() -> None:
-    meter = Meter(16_000, [].append, FakeClock())
+    meter = Meter(16_000, list[int]().append, FakeClock())
     assert list(meter.measured([])) == [] and meter.complete and meter.ms == 0
 
 

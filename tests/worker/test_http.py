@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -78,7 +78,7 @@ def test_an_address_on_the_open_internet_is_public(text: str) -> None:
     assert is_public(ipaddress.ip_address(text)) and not is_metadata(ipaddress.ip_address(text))
 
 
-def resolving(*addresses: str) -> Any:
+def resolving(*addresses: str) -> Callable[..., list[Any]]:
     def resolve(host: str, port: int, **options: object) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 

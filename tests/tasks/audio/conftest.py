@@ -82,6 +82,7 @@ class Make:
         """A sine of 440 Hz in any container; its format is chosen by the name's ending."""
         with av.open(str(self.folder / name), "w", options=options) as container:
             stream = container.add_stream(codec, rate=rate, layout=layout)
+            assert isinstance(stream, AudioStream)
             _sing(container, stream, self.tone(rate, seconds), rate)
         return (self.folder / name).read_bytes()
 

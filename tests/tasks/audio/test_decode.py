@@ -86,7 +86,8 @@ def test_a_format_is_read_whole(make: Any, name: str, codec: str, rate: int) -> 
 @pytest.mark.parametrize(("name", "codec", "rate"), [f for f in FORMATS if f[0] != "a.m4a"])
 def test_a_format_is_read_from_a_source_that_cannot_seek(make: Any, name: str, codec: str, rate: int) -> None:
     out = heard(make.file(make.encoded(name, codec, rate, 3), seekable=False))
-    assert (seconds(out), pitch(out)) == (pytest.approx(3, abs=0.1), pytest.approx(440, abs=1))
+    assert seconds(out) == pytest.approx(3, abs=0.1)
+    assert pitch(out) == pytest.approx(440, abs=1)
 
 
 def test_a_fragmented_mp4_is_read_as_it_comes(make: Any) -> None:
@@ -96,12 +97,14 @@ def test_a_fragmented_mp4_is_read_as_it_comes(make: Any) -> None:
 
 def test_stereo_flac_is_mixed_and_brought_to_another_rate(make: Any) -> None:
     out = heard(make.file(make.encoded("a.flac", "flac", 48000, 2, "stereo")), rate=8000)
-    assert (seconds(out, 8000), pitch(out, 8000)) == (pytest.approx(2, abs=0.001), pytest.approx(440, abs=1))
+    assert seconds(out, 8000) == pytest.approx(2, abs=0.001)
+    assert pitch(out, 8000) == pytest.approx(440, abs=1)
 
 
 def test_a_film_gives_its_sound(make: Any) -> None:
     out = heard(make.file(make.video("a.mp4", 2)))
-    assert (seconds(out), pitch(out)) == (pytest.approx(2, abs=0.1), pytest.approx(440, abs=1))
+    assert seconds(out) == pytest.approx(2, abs=0.1)
+    assert pitch(out) == pytest.approx(440, abs=1)
 
 
 @pytest.mark.parametrize("start_ms", [0, 250, 1500])
@@ -221,7 +224,7 @@ def test_a_cut_that_only_the_end_can_tell_is_told_at_the_end(make: Any, name: st
             for block in recording.blocks():
                 sent += block
     assert caught.value.code == "truncated_audio"
-    assert 9 < seconds(sent) < 11
+    assert 9 < seconds(bytes(sent)) < 11
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.aac", "a.ogg", "a.amr", "a.ts"])
@@ -343,7 +346,7 @@ class Endless:
     """A WAV of any length that is made while it is read."""
 
     shown = "https://host/long"
-    size = None
+    size: int | None = None
 
     def __init__(self, header: bytes, seconds: int) -> None:
         self._rest = header
@@ -355,10 +358,10 @@ class Endless:
     def tell(self) -> int:
         return 0
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         raise AssertionError("must not seek")
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         if self._rest:
             data, self._rest = self._rest, b""
             return data

@@ -284,7 +284,7 @@ def test_a_private_address_is_refused_and_the_setting_is_named(serve: Any) -> No
 
 
 def test_a_server_that_says_nothing_ends_in_time(serve: Any, http: HttpPool, quick: AudioLimits) -> None:
-    server = serve(lambda request: server.stop.wait(20))
+    server: Any = serve(lambda request: server.stop.wait(20))
     assert failure(f"{server.url}/a", http, quick).code == "audio_timeout"
 
 

@@ -1,8 +1,9 @@
 """Fakes for the pool: a clock that stands still and a source of numbered resources."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,8 @@ class Desk:
         self._note(self.book.expire(ticket, self.clock.now))
 
     def withdraw(self, ticket: Ticket[str]) -> Entry[str] | None:
-        answer, self.chores = self.book.withdraw(ticket, self.clock.now)
+        answer, chores = self.book.withdraw(ticket, self.clock.now)
+        self.chores = list(chores)
         return answer
 
     def still_wanted(self) -> bool:
@@ -145,7 +147,7 @@ class Desk:
     def close(self) -> None:
         self._note(self.book.close(self.clock.now))
 
-    def _note(self, decision: tuple[object, list[object]]) -> None:
+    def _note(self, decision: tuple[object, Sequence[object]]) -> None:
         self.chores = list(decision[1])
 
 
@@ -161,9 +163,10 @@ def hooks() -> FakeHooks:
 
 @pytest.fixture
 def make_desk(clock: FakeClock) -> Callable[..., Desk]:
-    def make(*resources: str, draw: float = 1.0, **limits: float) -> Desk:
+    def make(*resources: str, draw: float = 1.0, **limits: Any) -> Desk:
         """A desk with these resources idle; `draw` is what the dice always show."""
-        policy = Policy(**{"min_size": len(resources), "max_size": max(1, len(resources)), "jitter": 0.0, **limits})
+        sizes = {"min_size": len(resources), "max_size": max(1, len(resources)), "jitter": 0.0}
+        policy = Policy(**sizes | limits)
         desk = Desk(Book("thing", policy, lambda: draw), clock)
         desk.tend()
         while desk.book.ready < len(resources):
@@ -178,8 +181,9 @@ def make_desk(clock: FakeClock) -> Callable[..., Desk]:
 def make_pool(hooks: FakeHooks) -> Iterator[Callable[..., Pool[FakeResource]]]:
     pools: list[Pool[FakeResource]] = []
 
-    def make(clock: Callable[[], float] | None = None, **limits: float) -> Pool[FakeResource]:
-        policy = Policy(**{"min_size": 1, "max_size": 1, "lease_timeout": PATIENCE, "backoff_first": 0.001, **limits})
+    def make(clock: Callable[[], float] | None = None, **limits: Any) -> Pool[FakeResource]:
+        usual = {"min_size": 1, "max_size": 1, "lease_timeout": PATIENCE, "backoff_first": 0.001}
+        policy = Policy(**usual | limits)
         pools.append(Pool("thing", hooks, policy, **({"clock": clock} if clock else {})))
         return pools[-1]
 

@@ -24,7 +24,7 @@ def figures(desk, *names):
 
 @pytest.mark.parametrize("min_size", [0, 1, 2])
 def test_tending_opens_what_is_missing_to_the_smallest_size(clock, min_size):
-    book = Book("thing", Policy(min_size=min_size, max_size=2, openers=2))
+    book: Book[str] = Book("thing", Policy(min_size=min_size, max_size=2, openers=2))
     assert book.tend(clock.now) == (None, [Open()] * min_size + [Tend(TEND_EVERY)])
     assert book.tend(clock.now) == (None, [Tend(TEND_EVERY)])
     assert repr(book) == f"<Book 'thing' leased 0, idle 0, opening {min_size} | waiting 0 | max 2>"
@@ -32,7 +32,7 @@ def test_tending_opens_what_is_missing_to_the_smallest_size(clock, min_size):
 
 @pytest.mark.parametrize("openers", [1, 2])
 def test_no_more_is_opened_at_once_than_there_are_openers(clock, openers):
-    book = Book("thing", Policy(min_size=3, max_size=3, openers=openers))
+    book: Book[str] = Book("thing", Policy(min_size=3, max_size=3, openers=openers))
     assert book.tend(clock.now)[1][:-1] == [Open()] * openers
     assert book.opened("first", 0.5, clock.now) == (None, [Open()])
 
@@ -58,7 +58,8 @@ def test_an_idle_entry_is_reserved_until_it_was_found_healthy(make_desk):
 
 def test_asking_answers_with_the_entry_or_with_the_ticket(make_desk, clock):
     desk = make_desk("a")
-    first, second = Ticket(), Ticket()
+    first: Ticket[str] = Ticket()
+    second: Ticket[str] = Ticket()
     assert desk.book.ask(first, clock.now) == (first.entry, [])
     assert desk.book.ask(second, clock.now) == (second, [])
 
@@ -116,7 +117,7 @@ def test_a_return_may_serve_whoever_an_open_was_meant_for(make_desk):
 
 
 def test_an_open_is_still_wanted_below_the_smallest_size_or_while_somebody_waits(make_desk, clock):
-    book = Book("thing", Policy(min_size=1, max_size=2))
+    book: Book[str] = Book("thing", Policy(min_size=1, max_size=2))
     book.tend(clock.now)
     assert book.still_wanted(clock.now) == (True, [])
     desk = make_desk(min_size=0, max_size=1)
@@ -397,7 +398,8 @@ def test_surplus_above_the_smallest_size_is_retired_and_not_replaced(make_desk):
 
 def test_entries_born_together_do_not_end_together(clock):
     draws = iter([0.0, 1.0, 0.5, 0.5])
-    book = Book("thing", Policy(min_size=2, jitter=0.1, max_idle=50, max_lifetime=100), lambda: next(draws))
+    policy = Policy(min_size=2, jitter=0.1, max_idle=50, max_lifetime=100)
+    book: Book[str] = Book("thing", policy, lambda: next(draws))
     book.tend(clock.now)
     book.opened("a", 0.1, clock.now)
     book.opened("b", 0.1, clock.now)
@@ -515,7 +517,10 @@ def test_whatever_happens_the_three_promises_hold(make_desk, seed):
     """No waiter beside an idle entry, never above the largest size, and in the end everybody was served in order."""
     dice = random.Random(seed)
     desk = make_desk(min_size=dice.randint(0, 2), max_size=dice.randint(2, 4), max_waiting=5, max_idle=9, openers=2)
-    waiting, held, served, news = [], [], [], 0
+    waiting: list[Ticket[str]] = []
+    held: list[Ticket[str]] = []
+    served: list[int] = []
+    news = 0
     for _ in range(300):
         step = dice.choice(["ask", "give_back", "opened", "failed", "tend", "withdraw", "advance"])
         if step == "ask":

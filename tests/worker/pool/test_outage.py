@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from worker.pool.outage import Outage
@@ -59,8 +61,9 @@ def test_days_of_outage_do_not_overflow():
 
 @pytest.mark.parametrize(("retryable", "hopeless"), [(False, True), (True, False), (None, False), (0, False)])
 def test_only_an_error_that_says_so_is_hopeless(retryable, hopeless):
-    error, down = OSError(), outage()
+    error: Any = OSError()
     error.retryable = retryable
+    down = outage()
     down.failed(error, 0.0)
     assert down.hopeless is hopeless
 

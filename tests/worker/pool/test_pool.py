@@ -1,6 +1,7 @@
 import contextlib
 import logging
 import threading
+from typing import Any
 
 import pytest
 
@@ -239,12 +240,13 @@ def test_a_close_that_raises_is_logged_by_its_type_only(make_pool, hooks, caplog
 
 
 def test_an_interrupt_while_waiting_takes_nothing_along(make_pool):
-    readings = []
+    readings: list[None] = []
 
     class StrikingClock:
         """Time stands still; the third reading inside the wait is struck."""
 
         armed = False
+        countdown = 0
 
         def __call__(self):
             readings.append(None)
@@ -319,7 +321,8 @@ def test_an_interrupt_inside_a_question_loses_no_entry(make_pool, hooks, questio
 
 
 def test_a_gift_to_a_borrower_who_is_interrupted_goes_to_the_next(make_pool, in_thread, wait_until):
-    got, struck = [], []
+    got: list[Any] = []
+    struck: list[threading.Thread] = []
 
     def clock():
         if threading.current_thread() in struck and pool._book._waiting:

@@ -16,7 +16,7 @@ def test_a_ticket_shows_no_thread_machinery():
 
 
 def test_a_sleeper_is_woken_even_if_it_falls_asleep_too_late():
-    ticket = Ticket()
+    ticket: Ticket[str] = Ticket()
     ticket.wake()
     ticket.sleep(PATIENCE)
 

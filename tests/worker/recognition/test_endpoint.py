@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -61,5 +62,6 @@ def test_what_no_request_can_carry_is_refused_and_not_quoted(wrong):
 
 
 def test_it_is_frozen():
+    endpoint: Any = Endpoint(url=URL, api_key="k")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Endpoint(url=URL, api_key="k").api_key = "other"
+        endpoint.api_key = "other"

@@ -364,7 +364,7 @@ def test_a_reset_is_a_lost_connection_for_receiving_and_sending(serve):
 
 
 def test_text_and_bytes_travel_as_such(connected):
-    heard = []
+    heard: list[object] = []
 
     def play(peer):
         heard.extend(peer.hear() for _ in range(4))

@@ -3,6 +3,7 @@ import select
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,8 @@ def test_dialling_goes_on_to_the_next_address(address):
         pytest.skip(f"no {address} here")
     with listener:
         port = listener.getsockname()[1]
-        with dial(None, port, soon()) as sock:  # no name: every loopback address that there is
+        nowhere: Any = None  # no name: every loopback address that there is
+        with dial(nowhere, port, soon()) as sock:
             assert sock.getpeername()[0] == address
 
 
