@@ -25,7 +25,7 @@ demo: $(READY)  ## transcribe two recordings with everything on this machine, th
 up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" \
 	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$($(BIN)/python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
-	exec $(BIN)/honcho -e examples/emulator.env start
+	$(BIN)/honcho -e examples/emulator.env start || [ $$? -eq 130 ]
 
 # Each layer names its folders: pytest fails when one is missing or holds no test, so no layer can go missing unseen.
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q

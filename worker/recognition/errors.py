@@ -189,7 +189,7 @@ class Throttled(_Patience):
 
     code = "throttled"
     retryable = True
-    advice = "The account's rate limit is reached: try again later, or lower STENOPOOL_QUOTA_STARTS_PER_SECOND"
+    advice = "The account's rate limit is reached: try again later, run fewer jobs at once, or have the limit raised"
 
 
 class ServerFault(_Patience):
