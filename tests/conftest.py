@@ -1,13 +1,17 @@
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from celery import Celery, current_app
 
-from config.settings import GROUPS, Settings, load
+from config.settings import GROUPS, Settings, load, settings
 from emulator.stack import Process, answers, free_port
+from worker import runtime
 
 pytest_plugins = ["tests.sites"]
 
@@ -28,6 +32,21 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Sett
     return loaded
 
 
+@pytest.fixture
+def fresh(given: Callable[..., Settings]) -> Iterator[Callable[..., Settings]]:
+    """A process that has made no runtime yet, whose settings are those given."""
+
+    def ready(**variables: str) -> Settings:
+        found = given(**variables)
+        settings.cache_clear()
+        return found
+
+    runtime.close(1.0)
+    yield ready
+    runtime.close(1.0)
+    settings.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Valkey of the tests' own."""
@@ -45,3 +64,26 @@ def client(valkey: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey) as connection:
         connection.flushdb()
         yield connection
+
+
+@pytest.fixture
+def start_app(fresh: Callable[..., Settings], valkey: str, client: redis.Redis) -> Iterator[Callable[..., Celery]]:
+    """Makes the worker's Celery object anew, for these settings and an empty Valkey."""
+    proxy: Any = current_app
+    name, before = "worker.app", proxy._get_current_object()
+    module = sys.modules.pop(name, None)
+    made: list[Celery] = []
+
+    def start(**variables: str) -> Celery:
+        fresh(**{"STENOPOOL_REDIS_URL": valkey} | variables)
+        sys.modules.pop(name, None)
+        made.append(importlib.import_module(name).app)
+        return made[-1]
+
+    yield start
+    sys.modules.pop(name, None)
+    if module is not None:
+        sys.modules[name] = module
+    before.set_current()
+    for app in made:
+        app.close()

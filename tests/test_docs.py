@@ -17,7 +17,8 @@ DOCUMENTED = set(re.findall(r"`([a-z_]+)`", ERRORS)) - {"error", "error_code"}
 
 def family(kind: type) -> Iterator[type]:
     yield kind
-    for child in kind.__subclasses__():
+    children: list[type] = kind.__subclasses__()
+    for child in children:
         yield from family(child)
 
 

@@ -131,6 +131,7 @@ def test_an_allowed_address_is_used_when_its_neighbour_is_not(port: int) -> None
     pool.close()
 
 
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.9"])
 def test_the_next_address_is_tried_when_one_refuses(port: int) -> None:
     pool = HttpPool(allow_private=True, resolve=resolving("127.0.0.9", "127.0.0.1"))
     assert pool.request("GET", f"http://two.example:{port}/").data == b"hello"

@@ -1,32 +1,16 @@
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from config.settings import Settings
-from config.settings import settings as current
 from emulator.background import BackgroundEmulator
 from worker import lifecycle, runtime
 from worker.runtime import Runtime
 
 Given = Callable[..., Settings]
-
-
-@pytest.fixture
-def fresh(given: Given) -> Iterator[Given]:
-    """A process that has made no runtime yet, whose settings are those given."""
-
-    def ready(**variables: str) -> Settings:
-        found = given(**variables)
-        current.cache_clear()
-        return found
-
-    runtime.close(1.0)
-    yield ready
-    runtime.close(1.0)
-    current.cache_clear()
 
 
 def test_making_a_runtime_opens_nothing(given: Given) -> None:

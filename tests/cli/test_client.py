@@ -1,0 +1,110 @@
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import redis
+from celery import Celery
+
+from cli.client import Client, Job, name_of, online, reference
+from config.settings import settings
+
+Start = Callable[..., Celery]
+SIGNED = "https://u:p@host/calls/call.mp3?sig=secret"
+
+
+@pytest.fixture
+def app(start_app: Start) -> Celery:
+    return start_app()
+
+
+@pytest.fixture
+def steno(app: Celery, client: redis.Redis) -> Client:
+    return Client(app, client, settings())
+
+
+def sent(app: Celery) -> Any:
+    """The message on the queue of our own clients."""
+    with app.connection_for_read() as connection:
+        return connection.SimpleQueue("transcribe").get(block=False)
+
+
+def test_a_job_is_one_message_for_the_task_by_its_name(app: Celery, steno: Client) -> None:
+    job = steno.send("https://host/call.mp3", {"live": True})
+
+    message = sent(app)
+    assert (message.headers["task"], message.headers["id"]) == ("tasks.transcribe", job.id)
+    assert message.payload[:2] == [["https://host/call.mp3"], {"live": True}]
+    assert uuid.UUID(job.id).version == 4 and job == Job(job.id, "https://host/call.mp3", "call.mp3")
+
+
+def test_two_jobs_of_one_recording_are_two(steno: Client) -> None:
+    assert steno.send("https://host/a", {}).id != steno.send("https://host/a", {}).id
+
+
+def test_a_job_can_be_followed_as_soon_as_it_was_sent(steno: Client) -> None:
+    fields = steno.view(steno.send("https://host/call.mp3", {}).id).fields()
+    assert (fields["state"], fields["audio"]) == ("queued", "https://host/call.mp3") and float(fields["queued_at"])
+
+
+def test_the_record_lives_as_long_as_the_settings_say(start_app: Start, client: redis.Redis) -> None:
+    steno = Client(start_app(STENOPOOL_JOB_TTL="60"), client, settings())
+    job = steno.send("https://host/a", {})
+    assert 0 < client.ttl(f"stenopool:job:{{{job.id}}}") <= 60
+
+
+def test_only_the_message_s_body_holds_what_is_secret_in_a_reference(app: Celery, steno: Client) -> None:
+    job = steno.send(SIGNED, {"metadata": {"patient": "hush"}})
+
+    message = sent(app)
+    assert message.payload[0] == [SIGNED]
+    assert message.headers["argsrepr"] == "('https://host/calls/call.mp3',)"
+    assert message.headers["kwargsrepr"] == "['metadata']"
+    assert "secret" not in str(message.headers) + str(steno.view(job.id).fields()) + job.name
+
+
+def test_the_workers_that_answer_are_named(app: Celery, steno: Client, hire: Callable[..., Any]) -> None:
+    hire(app)
+    assert steno.workers() == online(app) == ["celery@fake"]
+
+
+def test_no_worker_is_an_empty_list(steno: Client) -> None:
+    assert steno.workers() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["https://host/a.mp3", "s3://bucket/a", "file:/a/b.wav", "file:///a", "data:audio/wav;base64,UklG"]
+)
+def test_what_has_a_scheme_stays_as_it_is(text: str) -> None:
+    assert reference(text) == text
+
+
+def test_a_path_becomes_an_absolute_file_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my call.wav").touch()
+    monkeypatch.chdir(tmp_path)
+    assert reference("my call.wav") == f"{tmp_path.resolve().as_uri()}/my%20call.wav"
+
+
+@pytest.mark.parametrize("text", ["none.wav", ".", "", "/no/such/file"])
+def test_a_path_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(click.BadParameter, match="there is no file"):
+        reference(text)
+
+
+@pytest.mark.parametrize(
+    ("audio", "name"),
+    [
+        (SIGNED, "call.mp3"),
+        ("https://host/calls/", "calls"),
+        ("https://host", "host"),
+        ("file:///a/b.wav", "b.wav"),
+        ("data:audio/wav;base64,UklG", "data:…"),
+        ("/", "audio"),
+        ("", "audio"),
+    ],
+)
+def test_a_job_goes_by_the_last_part_of_its_reference(audio: str, name: str) -> None:
+    assert name_of(audio) == name

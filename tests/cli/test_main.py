@@ -1,0 +1,261 @@
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from click.testing import CliRunner, Result
+
+from cli import main as module
+from cli.client import Client, Job
+from cli.main import cli, deliver, main
+from config.settings import settings
+from emulator.background import BackgroundEmulator
+from emulator.stack import free_port
+from tasks.job.record import JobRecord
+from tests.cli.conftest import result, transcribed
+
+Start = Callable[..., Celery]
+Hire = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is wrapped."""
+    monkeypatch.setenv("COLUMNS", "500")
+
+
+@pytest.fixture
+def app(start_app: Start) -> Celery:
+    return start_app()
+
+
+@pytest.fixture
+def record(client: redis.Redis) -> JobRecord:
+    return JobRecord(client, "j", ttl=100)
+
+
+def stenopool(*words: str) -> Result:
+    return CliRunner().invoke(cli, words)
+
+
+def refused(record: JobRecord, audio: str) -> None:
+    """What a worker writes of bad input, here: of every recording that is no wav."""
+    if audio.endswith(".wav"):
+        transcribed(record, audio)
+    else:
+        record.failed("not_audio", "It is not audio.")
+
+
+# -- transcribe --------------------------------------------------------------------------------------------------------
+
+
+def test_one_transcript_goes_to_stdout_and_all_else_to_stderr(app: Celery, hire: Hire) -> None:
+    worker = hire(app)
+
+    done = stenopool("transcribe", "https://host/call.wav?sig=secret")
+
+    assert (done.exit_code, done.stdout) == (0, "call.wav\n")
+    (message,) = worker.messages
+    assert f"call.wav: job {message.headers['id']}" in done.stderr and "2.0/2.0 s" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_several_transcripts_get_a_heading_each_in_the_order_asked_for(app: Celery, hire: Hire) -> None:
+    hire(app)
+    done = stenopool("transcribe", "https://host/b.wav", "https://host/a.wav")
+    assert (done.exit_code, done.stdout) == (0, "== b.wav\nb.wav\n== a.wav\na.wav\n")
+
+
+def test_several_json_results_are_a_line_each(app: Celery, hire: Hire) -> None:
+    hire(app)
+    done = stenopool("transcribe", "--format", "json", "https://host/b.wav", "https://host/a.wav")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [result("b.wav"), result("a.wav")]
+
+
+@pytest.mark.parametrize(("form", "content"), [("txt", "a.wav\n"), ("json", '{"text":"a.wav","duration_ms":2000}\n')])
+def test_results_can_go_to_a_folder_that_is_made(
+    app: Celery, hire: Hire, tmp_path: Path, form: str, content: str
+) -> None:
+    hire(app)
+
+    done = stenopool("transcribe", "--format", form, "-o", str(tmp_path / "new" / "out"), "https://host/a.wav")
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert (tmp_path / "new" / "out" / f"a.wav.{form}").read_text() == content
+    assert f"wrote {tmp_path / 'new' / 'out' / f'a.wav.{form}'}" in done.stderr
+
+
+def test_a_failed_recording_is_a_sentence_and_an_exit_code_and_the_others_are_given(app: Celery, hire: Hire) -> None:
+    hire(app, refused)
+    done = stenopool("transcribe", "https://host/a.txt", "https://host/b.wav")
+    assert (done.exit_code, done.stdout) == (1, "== b.wav\nb.wav\n")
+    assert "a.txt: It is not audio.\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ([], {}),
+        (["--live"], {"live": True}),
+        (["--pace", "0"], {"pace": 0.0}),
+        (["--model", "fun-asr-realtime"], {"model": "fun-asr-realtime"}),
+        (["--language", "en", "--language", "de"], {"language_hints": ["en", "de"]}),
+    ],
+)
+def test_only_what_was_asked_for_is_sent(app: Celery, hire: Hire, words: list[str], sent: dict[str, Any]) -> None:
+    worker = hire(app)
+    assert stenopool("transcribe", *words, "https://host/a.wav").exit_code == 0
+    assert [message.payload[:2] for message in worker.messages] == [[["https://host/a.wav"], sent]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["/no/such/file.wav"], "there is no file /no/such/file.wav"),
+        (["https://host/a.wav", "/no/such/file.wav"], "there is no file /no/such/file.wav"),
+        (["--pace", "-1", "https://host/a.wav"], "--pace"),
+        (["--pace", "101", "https://host/a.wav"], "--pace"),
+        (["--format", "doc", "https://host/a.wav"], "--format"),
+        ([], "REF"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_said_before_anything_is_sent(
+    app: Celery, client: redis.Redis, words: list[str], said: str
+) -> None:
+    done = stenopool("transcribe", *words)
+    assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
+    assert client.keys() == []
+
+
+class Interrupted(Client):
+    """Whose user presses Ctrl-C as soon as a job is looked at."""
+
+    def view(self, job_id: str) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_who_interrupts_learns_how_to_come_back(
+    app: Celery, client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [Job("j1", "https://host/a", "a"), Job("j2", "https://host/b", "b")]
+    with pytest.raises(SystemExit) as end:
+        deliver(Interrupted(app, client, settings()), jobs, "txt", None)
+    assert end.value.code == 130
+    assert "The jobs go on. Come back with: stenopool watch j1; stenopool watch j2" in capsys.readouterr().err
+
+
+# -- watch and status --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "given_out"), [("txt", "Hello.\n"), ("json", '{"text":"Hello.","duration_ms":2000}\n')]
+)
+def test_a_job_that_another_client_sent_can_be_watched(
+    app: Celery, record: JobRecord, form: str, given_out: str
+) -> None:
+    record.queued("https://host/calls/call.mp3")
+    record.succeeded(result("Hello."))
+    done = stenopool("watch", "--format", form, "j")
+    assert (done.exit_code, done.stdout) == (0, given_out)
+    assert "call.mp3" in done.stderr and "calls" not in done.stderr
+
+
+def test_a_watched_job_that_was_cancelled_is_a_failure(app: Celery, record: JobRecord, client: redis.Redis) -> None:
+    record.queued("https://host/call.mp3")
+    client.hset("stenopool:job:{j}", "state", "cancelled")
+    done = stenopool("watch", "j")
+    assert (done.exit_code, done.stdout) == (1, "") and "call.mp3: cancelled" in done.stderr
+
+
+def test_the_status_is_a_line_for_each_field_but_the_result(app: Celery, record: JobRecord) -> None:
+    record.queued("https://host/call.mp3")
+    record.succeeded(result("Hello."))
+    done = stenopool("status", "j")
+    assert done.exit_code == 0 and "Hello." not in done.stdout
+    assert "state        succeeded\n" in done.stdout and "duration_ms  2000\n" in done.stdout
+
+
+def test_the_status_as_json_is_one_object(app: Celery, record: JobRecord) -> None:
+    record.queued("https://host/Gespräch.mp3")
+    done = stenopool("status", "--json", "j")
+    fields = json.loads(done.stdout)
+    assert (done.exit_code, fields["state"], fields["audio"]) == (0, "queued", "https://host/Gespräch.mp3")
+    assert "Gespräch" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["status", "watch"])
+def test_an_unknown_job_is_a_sentence(app: Celery, command: str) -> None:
+    done = stenopool(command, "no-such-job")
+    assert (done.exit_code, done.stdout) == (1, "") and "Redis knows no job no-such-job" in done.stderr
+
+
+# -- doctor and the rest -----------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_s_exit_code_is_0_when_all_is_well(start_app: Start, hire: Hire) -> None:
+    with BackgroundEmulator() as emulator:
+        hire(start_app(DASHSCOPE_WEBSOCKET_BASE_URL=emulator.url, DASHSCOPE_API_KEY="k"))
+        done = stenopool("doctor")
+    assert (done.exit_code, done.stdout) == (0, "") and "✗" not in done.stderr
+
+
+def test_the_doctor_s_exit_code_is_1_when_something_is_wrong(
+    given: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given()
+    monkeypatch.setenv("STENOPOOL_JOB_TTL", "1")
+    done = stenopool("doctor")
+    assert done.exit_code == 1 and "STENOPOOL_JOB_TTL=1" in done.stderr
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    """The exit code of the console script."""
+    monkeypatch.setattr(sys, "argv", ["stenopool", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@pytest.mark.parametrize("words", [("status", "j"), ("transcribe", "https://host/a.wav")])
+def test_no_redis_is_a_sentence(
+    start_app: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    start_app(STENOPOOL_REDIS_URL=f"redis://:hush@127.0.0.1:{free_port()}/0")
+
+    assert run_main(monkeypatch, *words) == 1
+
+    shown = capsys.readouterr()
+    assert "Redis cannot be used (ConnectionError)" in shown.err and "stenopool doctor" in shown.err
+    assert shown.out == "" and "hush" not in shown.err and "Traceback" not in shown.err
+
+
+def test_help_needs_no_settings(given: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    given()
+    monkeypatch.setenv("STENOPOOL_JOB_TTL", "1")
+    done = stenopool("--help")
+    assert done.exit_code == 0
+    assert all(command in done.stdout for command in ("transcribe", "status", "watch", "doctor"))
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert "0.1.0" in stenopool("--version").stdout
+
+
+def test_python_m_cli_is_the_console_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stenopool", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("cli", run_name="__main__")
+    assert end.value.code == 0 and "Turn audio references into transcripts." in capsys.readouterr().out
+
+
+def test_a_sentence_of_failure_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        module.fail("no [bold] here [/]", code=3)
+    assert end.value.code == 3 and "no [bold] here [/]" in capsys.readouterr().err

@@ -1,0 +1,65 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from emulator.background import BackgroundEmulator
+from emulator.faults import Fault
+from tasks.diagnose import diagnose, recognise_tone
+from tasks.errors import Refused, Unavailable
+from tests.fakes import FakeRecognizer
+from worker.recognition import NoSpeech, Unauthorized
+
+Ready = Callable[..., Celery]
+
+
+def test_a_healthy_worker_says_how_long_each_part_took(worker: Ready, emulator: BackgroundEmulator) -> None:
+    worker()
+
+    first, second = (diagnose.apply().get() for _ in range(2))
+
+    assert (first["reused_connection"], second["reused_connection"]) == (False, True)
+    assert first["model"] == "paraformer-realtime-v2" and first["worker"]
+    assert first["borrow_ms"] >= 0 and first["recognition_ms"] >= 1000 * 0.9
+    assert (second["pool"]["leases"], second["pool"]["leased"]) == (2, 0)
+    assert (emulator.logbook.connections, emulator.logbook.streams) == (1, 2)
+
+
+def test_the_model_can_be_chosen(worker: Ready, emulator: BackgroundEmulator) -> None:
+    worker()
+    assert diagnose.apply(("paraformer-realtime-8k-v2",)).get()["model"] == "paraformer-realtime-8k-v2"
+    (task,) = emulator.logbook.tasks
+    assert (task.model, task.parameters["sample_rate"], task.audio_bytes) == ("paraformer-realtime-8k-v2", 8000, 16_000)
+
+
+def test_a_refusal_says_what_is_wrong(worker: Ready) -> None:
+    worker()
+    failed = diagnose.apply(("parrot-1",))
+    assert type(failed.result) is Refused and failed.result.code == "unknown_model"
+
+
+def test_a_fault_of_the_service_is_said_and_not_tried_again(worker: Ready, emulator: BackgroundEmulator) -> None:
+    worker()
+    emulator.faults.add(Fault(kind="task_failed"))
+    failed = diagnose.apply()
+    assert type(failed.result) is Unavailable and failed.result.code == "server_fault"
+    assert len(emulator.logbook.tasks) == 1
+
+
+def test_a_worker_without_a_key_says_so(worker: Ready) -> None:
+    worker(DASHSCOPE_API_KEY="")
+    failed: Any = diagnose.apply().result
+    assert failed.code == "missing_api_key"
+
+
+def test_a_tone_has_no_words_and_that_is_no_failure() -> None:
+    recognizer: Any = FakeRecognizer(NoSpeech("x"))
+    recognise_tone(recognizer, "m")
+    assert len(recognizer.heard) == 32_000 and recognizer.asked["model"] == "m"
+
+
+def test_any_other_refusal_of_a_tone_is_a_failure() -> None:
+    recognizer: Any = FakeRecognizer(Unauthorized("no"))
+    with pytest.raises(Unauthorized):
+        recognise_tone(recognizer, "m")
