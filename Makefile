@@ -24,9 +24,12 @@ demo: $(READY)  ## transcribe two recordings with everything on this machine, th
 	@$(BIN)/python examples/demo.py
 
 up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
-	@export PATH="$(CURDIR)/$(BIN):$$PATH" \
-	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$($(BIN)/python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
-	$(BIN)/honcho -e examples/emulator.env start || [ $$? -eq 130 ]
+	@export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 DASHSCOPE_API_KEY=emulator \
+	  VALKEY_PORT="$${VALKEY_PORT:-6379}" EMULATOR_PORT="$${EMULATOR_PORT:-8095}"; \
+	export STENOPOOL_REDIS_URL="redis://127.0.0.1:$$VALKEY_PORT/0" \
+	  DASHSCOPE_WEBSOCKET_BASE_URL="ws://127.0.0.1:$$EMULATOR_PORT/api-ws/v1/inference" \
+	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$(python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
+	honcho -e /dev/null start || [ $$? -eq 130 ]
 
 # Each layer names its folders: pytest fails when one is missing or holds no test, so no layer can go missing unseen.
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
@@ -44,6 +47,7 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs docker examples tests
 
 erase: $(READY)
 	$(BIN)/coverage erase

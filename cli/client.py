@@ -4,15 +4,19 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import click
 import redis
 from celery import Celery
 
-from config.logs import redacted
+from config.logs import redacted, shown_arguments
 from config.settings import Settings
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
+
+LONGEST_NAME = 60
+"""Characters of a name; with a suffix it fits any file system, also in Chinese."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Client:
         job = Job(str(uuid.uuid4()), audio, name_of(audio))
         JobRecord(self.redis, job.id, self._ttl).queued(redacted(audio))
         # What events show of the arguments; by default that is the arguments.
-        shown: dict[str, Any] = {"argsrepr": repr((redacted(audio),)), "kwargsrepr": repr(sorted(options))}
+        shown: dict[str, Any] = {**shown_arguments([audio], options)}
         self.app.send_task("tasks.transcribe", args=[audio], kwargs=options, task_id=job.id, **shown)
         return job
 
@@ -67,4 +71,5 @@ def reference(text: str) -> str:
 
 def name_of(audio: str) -> str:
     """The last part of a reference, without query; how its results are named."""
-    return redacted(audio).rstrip("/").rsplit("/", 1)[-1] or "audio"
+    last = unquote(redacted(audio).rstrip("/").rsplit("/", 1)[-1])
+    return "".join(c if c.isprintable() and c != "/" else "_" for c in last)[:LONGEST_NAME] or "audio"

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from cli.client import online
 from config.settings import Settings, SettingsError, load
-from tasks.diagnose import recognise_tone
+from tasks.diagnose import NOTHING, recognise_tone
 from tasks.errors import JobError
-from tasks.job.request import DEFAULT_MODEL
+from tasks.job.request import JobRequest
 from tasks.transcription import translated
 from worker.recognition import Recognizer
 from worker.runtime import recognizer_hooks, redis_client
@@ -27,7 +27,7 @@ def examine(console: Console) -> bool:
     try:
         settings = load()
     except SettingsError as error:
-        console.print(f"✗ settings: {error}", style="red", markup=False)
+        console.print(f"✗ settings: {error}", style="red", markup=False, soft_wrap=True)
         return False
     console.print("✓ settings", style="green")
     checks: dict[str, Callable[[Settings], str]] = {
@@ -44,9 +44,9 @@ def examine(console: Console) -> bool:
 
 def _report(console: Console, name: str, check: Callable[[Settings], str], settings: Settings) -> bool:
     try:
-        console.print(f"✓ {name}: {check(settings)}", style="green", markup=False)
+        console.print(f"✓ {name}: {check(settings)}", style="green", markup=False, soft_wrap=True)
     except Ailment as ailment:
-        console.print(f"✗ {name}: {ailment}", style="red", markup=False)
+        console.print(f"✗ {name}: {ailment}", style="red", markup=False, soft_wrap=True)
         return False
     return True
 
@@ -55,9 +55,13 @@ def check_redis(settings: Settings) -> str:
     """Redis answers, and never throws away what it was given."""
     try:
         about = redis_client(settings.redis.url).info()
-    except redis.RedisError as error:
+    except (redis.ConnectionError, redis.TimeoutError) as error:
         raise Ailment(
             f"no answer at STENOPOOL_REDIS_URL ({type(error).__name__}); start Redis or correct the address"
+        ) from None
+    except redis.RedisError as error:
+        raise Ailment(
+            f"it does not let us in ({type(error).__name__}); check user, password and database of STENOPOOL_REDIS_URL"
         ) from None
     policy = about.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -91,7 +95,7 @@ def check_service(settings: Settings) -> str:
         begun = time.monotonic()
         with translated(), _recognizer(settings) as recognizer:
             opened = time.monotonic()
-            recognise_tone(recognizer, DEFAULT_MODEL)
+            recognise_tone(recognizer, JobRequest(audio=NOTHING))
     ended = time.monotonic()
     return f"handshake {1000 * (opened - begun):.0f} ms, recognition {1000 * (ended - opened):.0f} ms"
 

@@ -20,6 +20,10 @@ WIDTH = 48
 """Characters of the current text that are shown."""
 
 
+LOST = "lost"
+"""What we call the state of a job whose record has gone while we watched."""
+
+
 class Line:
     """One job's line on the screen."""
 
@@ -29,20 +33,29 @@ class Line:
         self._view = view
         self._progress = progress
         self._text = ""
+        self._speed = ""
         self._row: TaskID = progress.add_task(job.name, total=None, said="queued", seconds="", speed="")
 
     @property
+    def state(self) -> str:
+        return self.fields.get("state", "queued")
+
+    @property
     def ended(self) -> bool:
-        return self.fields.get("state") in ENDED
+        return self.state in ENDED | {LOST}
 
     def refresh(self) -> None:
         """Read the record and draw what it says."""
         if self.ended:
             return
-        self.fields = self._view.fields()
+        before, self.fields = self.fields, self._view.fields()
+        if before and not self.fields:
+            self.fields = {"state": LOST, "error": "Redis does not know the job any more; it expired or was deleted."}
         for kind, data in self._view.events():
             if kind in ("partial", "final"):
                 self._text = str(data["text"])
+        if self.fields.get("progress_ms") != before.get("progress_ms"):
+            self._speed = self._measured()
         done, total = int(self.fields.get("progress_ms", 0)), int(self.fields.get("duration_ms", 0))
         self._progress.update(
             self._row,
@@ -50,19 +63,20 @@ class Line:
             total=total or None,
             said=self._said(),
             seconds=f"{done / 1000:.1f}/{total / 1000:.1f} s" if total else f"{done / 1000:.1f} s",
-            speed=self._speed(done),
+            speed=self._speed,
         )
 
     def _said(self) -> str:
-        state = self.fields.get("state", "queued")
-        if state == "running" and self._text:
+        if self.state == "running" and self._text:
             return self._text[-WIDTH:]
-        return f"{state}: {self.fields['error']}"[:WIDTH] if "error" in self.fields else state
+        return f"{self.state}: {self.fields['error']}"[:WIDTH] if "error" in self.fields else self.state
 
-    def _speed(self, done: int) -> str:
+    def _measured(self) -> str:
+        """Audio seconds sent per second; only at the moment when the figure of what was sent is new."""
+        done = int(self.fields.get("progress_ms", 0)) / 1000
         begun = float(self.fields.get("started_at", 0))
-        ended = float(self.fields.get("ended_at", 0)) or time.time()
-        return f"×{done / 1000 / (ended - begun):.1f}" if begun and ended > begun else ""
+        took = float(self.fields.get("ended_at", 0) or time.time()) - begun
+        return f"×{done / took:.1f}" if begun and done and took > 0 else ""
 
 
 def follow(client: Client, jobs: Iterable[Job], console: Console) -> list[Line]:
@@ -75,7 +89,7 @@ def follow(client: Client, jobs: Iterable[Job], console: Console) -> list[Line]:
                 line.refresh()
             if all(line.ended for line in lines):
                 return lines
-            if time.monotonic() > look_at and all(line.fields.get("state") == "queued" for line in lines):
+            if time.monotonic() > look_at and all(line.state == "queued" for line in lines):
                 look_at = float("inf")
                 _say_if_alone(client, console)
             time.sleep(POLL)
@@ -83,7 +97,7 @@ def follow(client: Client, jobs: Iterable[Job], console: Console) -> list[Line]:
 
 def _bars(console: Console) -> Progress:
     text = "{task.description} {task.fields[seconds]} {task.fields[speed]}"
-    said = TextColumn("[dim]{task.fields[said]}", markup=True)
+    said = TextColumn("{task.fields[said]}", style="dim", markup=False)
     return Progress(TextColumn(text, markup=False), BarColumn(bar_width=24), said, console=console)
 
 

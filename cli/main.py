@@ -5,18 +5,23 @@ Progress goes to stderr, results to stdout; the exit code is 0 only if all went 
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
-from cli.client import Client, Job, reference
+from cli.client import Client, Job, name_of, reference
 from cli.doctor import examine
 from cli.follow import Line, follow
+from tasks.errors import Unavailable
+
+Write = Callable[[Line], None]
+"""Gives out one job's transcript."""
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -25,16 +30,19 @@ def main() -> None:
     """The console script: faults that a user can mend become one sentence."""
     try:
         cli()
-    except (redis.RedisError, OperationalError) as error:
-        fail(
-            f"Redis cannot be used ({type(error).__name__}); is it running at STENOPOOL_REDIS_URL? See stenopool doctor"
-        )
+    except (redis.RedisError, OperationalError, Unavailable):
+        fail("Redis cannot be used; is it running at STENOPOOL_REDIS_URL? See: stenopool doctor")
 
 
-def fail(sentence: str, code: int = 1) -> None:
+def fail(sentence: str, code: int = 1) -> NoReturn:
     """Say what is wrong on stderr and leave."""
-    stderr.print(sentence, style="red", markup=False)
+    tell(sentence, style="red")
     sys.exit(code)
+
+
+def tell(sentence: str, style: str = "") -> None:
+    """A sentence on stderr, on one line however narrow the terminal, so that what it names can be copied."""
+    stderr.print(sentence, style=style, markup=False, soft_wrap=True)
 
 
 def client() -> Client:
@@ -64,11 +72,12 @@ def cli() -> None:
 )
 def transcribe(references: tuple[str, ...], form: str, output: Path | None, **given: Any) -> None:
     audio = [reference(text) for text in references]
+    write = to_folder(output, form) if output else to_stdout(form, headed=len(audio) > 1)
     steno = client()
     jobs = [steno.send(one, options(**given)) for one in audio]
     for job in jobs:
-        stderr.print(f"{job.name}: job {job.id}", style="dim", markup=False)
-    deliver(steno, jobs, form, output)
+        tell(f"{job.name}: job {job.id}", style="dim")
+    deliver(steno, jobs, write)
 
 
 def options(model: str | None, languages: tuple[str, ...], pace: float | None, live: bool) -> dict[str, Any]:
@@ -83,7 +92,8 @@ def options(model: str | None, languages: tuple[str, ...], pace: float | None, l
 def watch(job_id: str, form: str) -> None:
     steno = client()
     fields = known(steno, job_id)
-    deliver(steno, [Job(job_id, fields.get("audio", ""), fields.get("audio", job_id).rsplit("/", 1)[-1])], form, None)
+    audio = fields.get("audio", job_id)
+    deliver(steno, [Job(job_id, audio, name_of(audio))], to_stdout(form, headed=False))
 
 
 @cli.command(help="Print what is known of a job.")
@@ -93,16 +103,24 @@ def status(job_id: str, as_json: bool) -> None:
     fields = known(client(), job_id)
     fields.pop("result", None)
     if as_json:
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        click.echo(json.dumps({name: numeric(value) for name, value in fields.items()}, ensure_ascii=False))
     else:
         width = max(map(len, fields))
         for name, value in fields.items():
             click.echo(f"{name:<{width}}  {value}")
 
 
+def numeric(value: str) -> str | int | float:
+    """A hash holds text; what is a number there is one in JSON."""
+    try:
+        return int(value) if value.isdecimal() else float(value)
+    except ValueError:
+        return value
+
+
 @cli.command(help="Check settings, Redis, key and service, and say how to mend what is wrong.")
 def doctor() -> None:
-    sys.exit(0 if examine(stderr) else 1)
+    sys.exit(0 if examine(Console(highlight=False, soft_wrap=True)) else 1)
 
 
 def known(steno: Client, job_id: str) -> dict[str, str]:
@@ -113,25 +131,21 @@ def known(steno: Client, job_id: str) -> dict[str, str]:
     return fields
 
 
-def deliver(steno: Client, jobs: list[Job], form: str, output: Path | None) -> None:
+def deliver(steno: Client, jobs: list[Job], write: Write) -> None:
     """Follow jobs to their end, give out their transcripts, and leave with 1 if one failed."""
     try:
         lines = follow(steno, jobs, stderr)
     except KeyboardInterrupt:
         fail("The jobs go on. Come back with: " + "; ".join(f"stenopool watch {job.id}" for job in jobs), code=130)
-        return
-    write = to_folder(output, form) if output else to_stdout(form, headed=len(jobs) > 1)
     for line in lines:
-        if line.fields["state"] == "succeeded":
+        if line.state == "succeeded":
             write(line)
         else:
-            stderr.print(
-                f"{line.job.name}: {line.fields.get('error', line.fields['state'])}", style="red", markup=False
-            )
-    sys.exit(0 if all(line.fields["state"] == "succeeded" for line in lines) else 1)
+            tell(f"{line.job.name}: {line.fields.get('error', line.state)}", style="red")
+    sys.exit(0 if all(line.state == "succeeded" for line in lines) else 1)
 
 
-def to_stdout(form: str, *, headed: bool) -> Callable[[Line], None]:
+def to_stdout(form: str, *, headed: bool) -> Write:
     """Print results; several texts get a heading each, several JSON results a line each."""
 
     def write(line: Line) -> None:
@@ -142,14 +156,24 @@ def to_stdout(form: str, *, headed: bool) -> Callable[[Line], None]:
     return write
 
 
-def to_folder(folder: Path, form: str) -> Callable[[Line], None]:
-    """Write one file a recording, named after it."""
-    folder.mkdir(parents=True, exist_ok=True)
+def to_folder(folder: Path, form: str) -> Write:
+    """Write one file a recording, named after it; of several with one name, the later ones get a number."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"The folder {folder} cannot be used: {error.strerror}.")
+    taken: Counter[str] = Counter()
 
     def write(line: Line) -> None:
-        path = folder / f"{line.job.name}.{form}"
-        path.write_text(rendered(line, form) + "\n", encoding="utf-8")
-        stderr.print(f"wrote {path}", markup=False)
+        taken[line.job.name] += 1
+        number = f".{taken[line.job.name]}" if taken[line.job.name] > 1 else ""
+        path = folder / f"{line.job.name}{number}.{form}"
+        try:
+            path.write_text(rendered(line, form) + "\n", encoding="utf-8")
+        except OSError as error:
+            # The transcript is paid for: it stays in Redis, and the way to it is said.
+            fail(f"{path} cannot be written: {error.strerror}. The transcript is kept: stenopool watch {line.job.id}")
+        tell(f"wrote {path}")
 
     return write
 

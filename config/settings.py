@@ -7,11 +7,13 @@ import os
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
+
+from config.group import Group, about, checked_address, checked_key, key_in, setting
 
 SERVICE_IDLE_LIMIT = 60.0
 """Seconds after which the service closes a connection without a task (vendor's high-concurrency guide)."""
@@ -19,31 +21,6 @@ SERVICE_IDLE_LIMIT = 60.0
 
 class SettingsError(ValueError):
     """Raised when a setting is wrong; its text names each variable, its value and what is allowed."""
-
-
-def setting(name: str, default: Any, allowed: str, meaning: str, *, secret: bool = False, **constraints: Any) -> Any:
-    """One setting: its variable, default, what is allowed in words, meaning, and whether its value must be hidden."""
-    return Field(
-        default,
-        validation_alias=name,
-        description=meaning,
-        json_schema_extra={"allowed": allowed, "secret": secret},
-        repr=not secret,
-        **constraints,
-    )
-
-
-class Group(BaseSettings):
-    """What all groups share."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        env_file=".env",
-        extra="ignore",
-        env_ignore_empty=True,
-        case_sensitive=True,
-        hide_input_in_errors=True,
-    )
 
 
 class UpstreamSettings(Group):
@@ -104,15 +81,25 @@ class UpstreamSettings(Group):
     def key(self) -> str | None:
         """The key, from the variable or from the file; None when neither is given."""
         if self.api_key is not None:
-            return self.api_key.get_secret_value().strip() or None
-        return self.api_key_file.read_text(encoding="utf-8").strip() or None if self.api_key_file else None
+            return self.api_key.get_secret_value()
+        return key_in(self.api_key_file) if self.api_key_file else None
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, key: SecretStr | None) -> SecretStr | None:
+        return SecretStr(checked_key(key.get_secret_value())) if key is not None else None
 
     @field_validator("api_key_file")
     @classmethod
     def _readable(cls, path: Path | None) -> Path | None:
-        if path is not None and not os.access(path, os.R_OK):
-            raise ValueError("there is no such readable file")
+        if path is not None:
+            key_in(path)
         return path
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, url: str) -> str:
+        return checked_address(url)
 
 
 class PoolSettings(Group):
@@ -158,7 +145,7 @@ class PoolSettings(Group):
     )
     lease_timeout: float = setting(
         "STENOPOOL_POOL_TIMEOUT",
-        30.0,
+        300.0,
         "seconds, more than 0",
         "Longest wait of a job for a recogniser, before it is tried again later.",
         gt=0,
@@ -188,10 +175,10 @@ class RedisSettings(Group):
     url: str = setting(
         "STENOPOOL_REDIS_URL",
         "redis://127.0.0.1:6379/0",
-        "a redis:// or rediss:// address",
+        "redis:// or rediss://, a host, and at the end the number of a database",
         "Broker, results and jobs.",
         secret=True,
-        pattern=r"^rediss?://[^\s]+$",
+        pattern=r"^rediss?://[^/?\s]+(/\d+)?$",
     )
     visibility_timeout: int = setting(
         "STENOPOOL_VISIBILITY_TIMEOUT",
@@ -200,6 +187,11 @@ class RedisSettings(Group):
         "After this long an unfinished message is given to another worker. Must be above STENOPOOL_JOB_DEADLINE.",
         ge=60,
     )
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, url: str) -> str:
+        return checked_address(url)
 
 
 class AudioSettings(Group):
@@ -340,6 +332,9 @@ def load() -> Settings:
 def _read(group: type[_G], wrong: list[str]) -> _G | None:
     try:
         return group()
+    except UnicodeError:
+        wrong[:] = [".env in the working folder is not UTF-8 text; write it again as such."]
+        return None
     except ValidationError as error:
         by_name = {field.validation_alias: field for field in group.model_fields.values()}
         wrong.extend(_sentence(problem, by_name) for problem in error.errors())
@@ -351,29 +346,12 @@ def _sentence(problem: Any, by_name: dict[Any, FieldInfo]) -> str:
     reason = str(problem["msg"]).removeprefix("Value error, ")
     if name not in by_name:
         return reason
-    about = _about(by_name[name])
-    shown = "" if about["secret"] else f"={problem['input']}"
-    return f"{name}{shown} is not valid: {reason[0].lower()}{reason[1:]}. Allowed: {about['allowed']}."
+    told = about(by_name[name])
+    shown = "" if told["secret"] else f"={problem['input']}"
+    return f"{name}{shown} is not valid: {reason[0].lower()}{reason[1:]}. Allowed: {told['allowed']}."
 
 
-def _about(field: FieldInfo) -> dict[str, Any]:
-    return cast(dict[str, Any], field.json_schema_extra)
-
-
-def table() -> str:
-    """Every setting as a Markdown table, for the docs."""
-    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
-    for group in GROUPS.values():
-        rows += [_row(field) for field in group.model_fields.values()]
-    return "\n".join(rows) + "\n"
-
-
-def _row(field: FieldInfo) -> str:
-    about = _about(field)["allowed"]
-    return f"| `{field.validation_alias}` | {_shown(field.default)} | {about} | {field.description} |"
-
-
-def _shown(default: object) -> str:
-    if default is None or default == ():
-        return "none"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+def unknown() -> list[str]:
+    """Variables that look like ours and mean nothing to this version: most likely typing errors."""
+    known = {field.validation_alias for group in GROUPS.values() for field in group.model_fields.values()}
+    return sorted(name for name in os.environ if name.startswith("STENOPOOL_") and name not in known)

@@ -41,7 +41,10 @@ class Process:
 
     @property
     def running(self) -> bool:
-        return self._child.poll() is None
+        # Looked at without being reaped: until then no other process can get its number, so that a kill cannot stray.
+        return self._child.returncode is None and not os.waitid(
+            os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        )
 
     @property
     def output(self) -> str:
@@ -58,22 +61,14 @@ class Process:
         return self
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> int:
-        """Ask it to stop, kill what has not stopped in time, and return the exit code."""
-        if self.running:
+        """Ask it to stop, kill what has not stopped in time and any child it left, and return the exit code."""
+        if self._child.returncode is None:
+            until = time.monotonic() + timeout
             self._child.terminate()
-        try:
-            code = self._child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL
-        self._kill_group()
-        self._child.wait()
-        return code
-
-    def _kill_group(self) -> None:
-        try:
+            while self.running and time.monotonic() < until:
+                time.sleep(0.02)
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        return self._child.wait()
 
 
 class Stack:

@@ -5,6 +5,7 @@ time, prints what was said, and stops what it started.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,13 @@ PACE = "2"
 """Twice real time, so that the demo is short; the default of a job is real time."""
 
 
+TIMEOUT = 100
+"""Seconds for both recordings."""
+
+
 def main() -> int:
     """Run the demo; 0 if both recordings were transcribed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(get_assets_path())
     with tempfile.TemporaryDirectory(prefix="stenopool-") as scratch:
         say("starting Valkey, the emulator with the Moonshine model, and a worker …")
@@ -31,14 +37,19 @@ def main() -> int:
                 return transcribe(stack, [str(folder / name) for name in RECORDINGS])
         except NotReady as error:
             say(str(error))
-            return 1
+        except subprocess.TimeoutExpired:
+            say(f"the transcripts did not come within {TIMEOUT} s; is the machine very busy?")
+        except KeyboardInterrupt:
+            say("stopped; everything that was started is being stopped too")
+            return 130
+        return 1
 
 
 def transcribe(stack: Stack, recordings: list[str]) -> int:
     """What a user would type, against the stack."""
     say(f"stenopool transcribe --live --pace {PACE} {' '.join(RECORDINGS)}")
     command = [sys.executable, "-m", "cli", "transcribe", "--live", "--pace", PACE, *recordings]
-    code = subprocess.run(command, env=stack.env(), timeout=100).returncode
+    code = subprocess.run(command, env=stack.env(), timeout=TIMEOUT).returncode
     with urllib.request.urlopen(f"{stack.http_url}/logbook", timeout=5) as answer:
         seen = json.load(answer)["summary"]
     say(f"the emulator saw {seen['streams']} recognitions over {seen['connections']} connections")

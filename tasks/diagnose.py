@@ -6,11 +6,11 @@ from array import array
 from collections.abc import Iterator
 from typing import Any
 
-from celery import Task, shared_task
+from celery import shared_task
 
 from tasks.audio.pacing import paced
-from tasks.errors import JobError
-from tasks.job.request import DEFAULT_MODEL, JobRequest
+from tasks.job.request import JobRequest
+from tasks.transcribe import JobTask
 from tasks.transcription import translated
 from worker.recognition import NoSpeech, Recognizer
 from worker.runtime import runtime
@@ -18,22 +18,28 @@ from worker.runtime import runtime
 TIMEOUT = 60.0
 """Seconds for the whole test."""
 
+NOTHING = "data:"
+"""The audio of a test is made here; what is asked for is the rest of a job: model and parameters."""
 
-@shared_task(bind=True, name="tasks.diagnose", throws=(JobError,))
-def diagnose(self: "Task[Any, Any]", model: str = DEFAULT_MODEL) -> dict[str, Any]:
+
+@shared_task(base=JobTask, bind=True, name="tasks.diagnose")
+def diagnose(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     """Borrow a recogniser, let it hear a second of a tone, give it back; say how long each part took.
+
+    Takes the options of a job, such as `model`, and no audio.
 
     Raises:
         JobError: what is wrong, and how to mend it.
     """
+    request = JobRequest.parse((NOTHING, *args), options)
     house = runtime()
     begun = time.monotonic()
-    with translated(), house.pool.lease(borrower=f"diagnose {self.request.id}") as recognizer:
+    with translated(), house.pool.lease(TIMEOUT, borrower=f"diagnose {self.request.id}") as recognizer:
         leased, reused = time.monotonic(), recognizer.tasks > 0
-        recognise_tone(recognizer, model)
+        recognise_tone(recognizer, request)
     return {
         "worker": self.request.hostname,
-        "model": model,
+        "model": request.model,
         "reused_connection": reused,
         "borrow_ms": round(1000 * (leased - begun)),
         "recognition_ms": round(1000 * (time.monotonic() - leased)),
@@ -41,12 +47,12 @@ def diagnose(self: "Task[Any, Any]", model: str = DEFAULT_MODEL) -> dict[str, An
     }
 
 
-def recognise_tone(recognizer: Recognizer, model: str) -> None:
+def recognise_tone(recognizer: Recognizer, request: JobRequest) -> None:
     """One recognition of a second of a tone. It has no words; that the service took it to the end is the answer."""
-    request = JobRequest(audio="data:", model=model)
     events = recognizer.transcribe(
-        model=model,
+        model=request.model,
         parameters=request.wire_parameters(),
+        resources=request.wire_resources(),
         chunks=paced(_tone(request.sample_rate), rate=request.sample_rate, pace=1.0),
         deadline=time.monotonic() + TIMEOUT,
     )

@@ -36,13 +36,6 @@ class Refused(JobError):
 
 
 class Unavailable(JobError):
-    """Raised when the network, the service or a server was at fault.
-
-    `retry_after` is the wait in seconds that the other side asked for, if it did.
-    """
+    """Raised when the network, the service or a server was at fault."""
 
     retryable: ClassVar[bool] = True
-
-    def __init__(self, code: str, sentence: str, retry_after: float | None = None) -> None:
-        super().__init__(code, sentence)
-        self.retry_after = retry_after

@@ -12,7 +12,7 @@ from tasks.job.record import JobRecord
 from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
 from tasks.transcript.assemble import Timeline, joined, shown
-from worker.pool import OpenFailed, PoolError
+from worker.pool import OpenFailed, PoolError, PoolTimeout
 from worker.recognition import Chunk, Final, NoSpeech, Partial, RecognitionError, Recognizer
 
 OpenAudio = Callable[[AudioReference, int], AbstractContextManager[Recording]]
@@ -109,15 +109,28 @@ def translated() -> Iterator[None]:
         yield
     except RecognitionError as error:
         raise _as_job_error(error) from None
-    except OpenFailed as error:
-        raise _as_job_error(error.error) from None
+    except OpenFailed as failed:
+        # The pool gives up for good only on errors that say themselves that they are not retryable: recognition's.
+        if not isinstance(failed.error, RecognitionError):
+            raise
+        raise _as_job_error(failed.error) from None
+    except PoolTimeout as late:
+        raise Unavailable("no_recognizer", _why(late)) from None
     except PoolError as error:
-        raise Unavailable("no_recognizer", f"No recogniser became free in time: {error}.") from None
+        raise Unavailable("no_recognizer", f"There is {error}.") from None
 
 
-def _as_job_error(error: BaseException) -> JobError:
-    if not isinstance(error, RecognitionError):
-        return Unavailable("upstream_unreachable", "The recognition service could not be reached; it is tried again.")
-    if error.retryable:
-        return Unavailable(error.code, str(error), getattr(error, "retry_after", None))
-    return Refused(error.code, str(error))
+def _as_job_error(error: RecognitionError) -> JobError:
+    return (Unavailable if error.retryable else Refused)(error.code, str(error))
+
+
+def _why(late: PoolTimeout) -> str:
+    if late.last_error:
+        return (
+            f"No recogniser was ready within {late.seconds:.0f} s: the last connection failed with {late.last_error}. "
+            "See what is wrong with: stenopool doctor."
+        )
+    return (
+        f"All recognisers were busy for {late.seconds:.0f} s ({late.figures}): raise RECOGNITION_OBJECTPOOL_SIZE, or "
+        "lower the worker's concurrency."
+    )

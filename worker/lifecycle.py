@@ -19,12 +19,13 @@ from celery.signals import (
 )
 
 from config import logs
+from config.settings import settings, unknown
 from worker import runtime
 
 CLOSE_TIMEOUT = 1.0
 """Seconds for closing politely. A prefork child leaves by os._exit after it: no exit handler would run later."""
 
-ONE_JOB_A_PROCESS = ("celery.concurrency.prefork", "celery.concurrency.solo")
+PREFORK, SOLO = "celery.concurrency.prefork", "celery.concurrency.solo"
 
 log = logging.getLogger("worker")
 
@@ -37,8 +38,8 @@ def warm(streams: int) -> None:
 
 
 @setup_logging.connect
-def log_plainly(loglevel: int | str | None = None, **_: Any) -> None:
-    logs.configure(loglevel or logging.INFO)
+def log_plainly(loglevel: int | str | None = None, logfile: str | None = None, **_: Any) -> None:
+    logs.configure(loglevel or logging.INFO, logfile)
 
 
 @worker_process_init.connect
@@ -47,9 +48,19 @@ def warm_child(**_: Any) -> None:
 
 
 @celeryd_after_setup.connect
-def warm_dense(instance: Any, **_: Any) -> None:
-    if instance.pool_cls.__module__ not in ONE_JOB_A_PROCESS:
-        warm(streams=instance.concurrency)
+def begin(instance: Any, **_: Any) -> None:
+    kind = instance.pool_cls.__module__
+    processes, streams = (
+        (instance.concurrency, 1) if kind == PREFORK else (1, 1 if kind == SOLO else instance.concurrency)
+    )
+    most = runtime.policy(settings(), streams).max_size
+    log.info(
+        "up to %d connections to the service: processes %d, connections each %d", processes * most, processes, most
+    )
+    for name in unknown():
+        log.warning("%s is no setting of this version; is it a typing error?", name)
+    if kind not in (PREFORK, SOLO):
+        warm(streams)
 
 
 @worker_process_shutdown.connect

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.worker.request import Request
 
-from config.logs import redacted
+from config.logs import shown_arguments
 
 
 class RedactedRequest(Request):
@@ -12,17 +12,10 @@ class RedactedRequest(Request):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._argsrepr = self.request_dict["argsrepr"] = repr(tuple(map(_shown, self.args)))
-        self._kwargsrepr = self.request_dict["kwargsrepr"] = repr(_named(self.kwargs))
+        shown = shown_arguments(self.args, self.kwargs)
+        self._argsrepr, self._kwargsrepr = shown["argsrepr"], shown["kwargsrepr"]
+        self.request_dict.update(shown)
 
     def info(self, safe: bool = True) -> Any:
         """What `inspect active` shows; never the raw arguments."""
         return super().info(safe=True)
-
-
-def _shown(argument: object) -> str:
-    return redacted(argument)[:200] if isinstance(argument, str) else "…"
-
-
-def _named(options: dict[str, object]) -> dict[str, str]:
-    return {name: _shown(value) if name == "audio" else "…" for name, value in options.items()}

@@ -4,6 +4,8 @@ import os
 import threading
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 from config.settings import Settings, settings
 from worker.http import HttpLimits, HttpPool
@@ -20,7 +22,7 @@ class Runtime:
     def __init__(self, settings: Settings, streams: int) -> None:
         self.settings = settings
         self.streams = streams
-        self.pool: Pool[Recognizer] = Pool("upstream", recognizer_hooks(settings), _policy(settings, streams))
+        self.pool: Pool[Recognizer] = Pool("recognizer", recognizer_hooks(settings), policy(settings, streams))
         self.redis = redis_client(settings.redis.url)
         self.http = HttpPool(_http_limits(settings, streams), allow_private=settings.audio.allow_private)
 
@@ -35,14 +37,18 @@ class Runtime:
 
 
 def redis_client(url: str) -> redis.Redis:
-    """A client that waits for a free connection instead of failing, and never waits without a bound."""
+    """A client that waits for a free connection instead of failing, rides over short faults, and always ends its waits.
+
+    A command whose answer was lost is sent again, so every write must be one that may come twice.
+    """
     connections = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=REDIS_CONNECTIONS,
         timeout=10,
-        socket_timeout=10,
+        socket_timeout=5,
         socket_connect_timeout=5,
         health_check_interval=25,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=3),
     )
     return redis.Redis.from_pool(connections)
 
@@ -60,7 +66,8 @@ def recognizer_hooks(settings: Settings) -> RecognizerHooks:
     return RecognizerHooks(endpoint, Limits(started=upstream.started_timeout, finished=upstream.read_timeout))
 
 
-def _policy(settings: Settings, streams: int) -> Policy:
+def policy(settings: Settings, streams: int) -> Policy:
+    """The limits of a pool in a process that runs `streams` jobs at once."""
     pool = settings.pool
     size = pool.size or min(streams, pool.connections or streams)
     return Policy(

@@ -2,21 +2,37 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 
+from tasks.errors import Unavailable
 from tasks.job.keys import JobKeys
 
 EVENTS_KEPT = 10_000
 """About how many events a job's stream keeps, the newest. The finished sentences are all kept, in the list."""
 
 
+KEEP = """
+if redis.call('LLEN', KEYS[2]) == tonumber(ARGV[1]) then
+    redis.call('RPUSH', KEYS[2], ARGV[2])
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*', 'type', 'final', 'data', ARGV[2])
+end
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[4]) end
+"""
+"""Keeps a sentence only if the list is as long as its writer believes, so that a second sending does nothing."""
+
+
 class JobRecord:
     """Writes one job's record. Every method is one round trip, and every key it touches gets a new time to live.
 
-    Not here: who may write. That is the lease's business.
+    The client sends a command again when its answer was lost. A state or a partial may then be told twice; a sentence
+    is kept once. Not here: who may write. That is the lease's business.
+
+    Raises, from every method:
+        Unavailable: Redis does not answer.
     """
 
     def __init__(self, client: "redis.Redis", job_id: str, ttl: int) -> None:
@@ -24,6 +40,8 @@ class JobRecord:
         self._client = client
         self._keys = JobKeys(job_id)
         self._ttl = ttl
+        self._kept = 0
+        self._keep = client.register_script(KEEP)
 
     def __repr__(self) -> str:
         return f"<JobRecord {self.job_id}>"
@@ -42,10 +60,11 @@ class JobRecord:
             "resumes": 0,
             "progress_ms": 0,
         }
-        with self._client.pipeline() as pipe:
+        self._kept = 0
+        with self._round_trip() as pipe:
             pipe.hget(self._keys.job, "queued_at")
             pipe.delete(self._keys.sentences)
-            pipe.hdel(self._keys.job, "error", "error_code")
+            pipe.hdel(self._keys.job, "error", "error_code", "duration_ms", "ended_at", "result")
             self._add(pipe, fields | {"started_at": time.time()}, "state", {"state": "running", "attempt": attempt})
             queued_at = pipe.execute()[0]
         return float(queued_at) if queued_at else None
@@ -61,14 +80,13 @@ class JobRecord:
 
     def final(self, sentence: Mapping[str, Any]) -> None:
         """Keep a finished sentence and tell those who follow."""
-        with self._client.pipeline() as pipe:
-            pipe.rpush(self._keys.sentences, _json(sentence))
-            self._add(pipe, {}, "final", sentence)
-            pipe.execute()
+        with _answering():
+            self._keep(keys=list(self._keys), args=[self._kept, _json(sentence), EVENTS_KEPT, self._ttl])
+        self._kept += 1
 
     def partial(self, sentence: Mapping[str, Any]) -> None:
         """Tell those who follow what the open sentence says so far."""
-        with self._client.pipeline() as pipe:
+        with self._round_trip() as pipe:
             self._add(pipe, {}, "partial", sentence)
             pipe.execute()
 
@@ -79,7 +97,7 @@ class JobRecord:
 
     def waiting(self, code: str, sentence: str) -> None:
         """Say why the attempt failed, and that there will be another."""
-        self._write({"state": "queued", "error_code": code, "error": sentence})
+        self._write({"state": "queued", "queued_at": time.time(), "error_code": code, "error": sentence})
 
     def failed(self, code: str, sentence: str) -> None:
         """Say why there is no transcript and close the record."""
@@ -87,9 +105,14 @@ class JobRecord:
 
     def _write(self, fields: Mapping[str, Any], *, event: bool = True) -> None:
         told = {name: fields[name] for name in ("state", "error_code", "error") if name in fields}
-        with self._client.pipeline() as pipe:
+        with self._round_trip() as pipe:
             self._add(pipe, fields, "state" if event else None, told)
             pipe.execute()
+
+    @contextmanager
+    def _round_trip(self) -> Iterator[Any]:
+        with _answering(), self._client.pipeline() as pipe:
+            yield pipe
 
     def _add(self, pipe: Any, fields: Mapping[str, Any], kind: str | None, data: Mapping[str, Any]) -> None:
         if fields:
@@ -100,5 +123,15 @@ class JobRecord:
             pipe.expire(key, self._ttl)
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        sentence = f"Redis did not take the job's record ({type(error).__name__}); the job is tried again."
+        raise Unavailable("redis_unavailable", sentence) from None
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    # "replace": half a surrogate pair, which JSON can carry and UTF-8 cannot, must not cost a transcript.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -1,5 +1,6 @@
 """What travels on the queue: a job's arguments, checked."""
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +12,12 @@ DEFAULT_MODEL = "paraformer-realtime-v2"
 NOT_YET = ("start_ms", "end_ms", "formats", "callback_url", "idempotency_key")
 """Options of the interface that this version does not carry out yet; asking for one is refused, never ignored."""
 
+
+MOST_BYTES = 64 * 1024
+"""How large `metadata` and `parameters` may be, as JSON: they come back in the result and stay in Redis."""
+
+LONGEST_NAME = 80
+"""Characters of an option's name that a sentence repeats."""
 
 OURS = ("format", "sample_rate")
 """Vendor parameters that follow from how we send the audio."""
@@ -78,12 +85,14 @@ class JobRequest(BaseModel):
         return request._carried_out()
 
     def _carried_out(self) -> "JobRequest":
+        _check_json("metadata", self.metadata)
+        _check_json("parameters", self.parameters)
         for name in OURS:
             if name in self.parameters:
                 raise BadInput(
                     "bad_request", f"parameters.{name} cannot be set: audio of any format is converted; leave it out."
                 )
-        asked = [name for name in NOT_YET if getattr(self, name)]
+        asked = [name for name in NOT_YET if getattr(self, name) not in (None, [])]
         if self.channels != "mix":
             asked.append("channels='split'")
         if asked:
@@ -91,9 +100,21 @@ class JobRequest(BaseModel):
         return self
 
 
+def _check_json(name: str, value: dict[str, Any]) -> None:
+    """Refuse now what would break the result, or the request to the service, after the audio was paid for."""
+    try:
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
+        raise BadInput("bad_request", f"{name} is not valid: it must be plain JSON.") from None
+    if size > MOST_BYTES:
+        raise BadInput("bad_request", f"{name} is {size} bytes as JSON; at most {MOST_BYTES} are allowed.")
+
+
 def _sentence(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name = ".".join(str(part) for part in problem["loc"])
+    name = ascii(".".join(str(part) for part in problem["loc"]))[1:-1][:LONGEST_NAME]
+    if not name:
+        return "The name of an option is not valid: it must be plain text."
     if problem["type"] == "extra_forbidden":
         known = ", ".join(JobRequest.model_fields)
         return f"{name} is not an option of this task; the options are {known}."

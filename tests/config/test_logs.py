@@ -1,8 +1,9 @@
 import logging
+from pathlib import Path
 
 import pytest
 
-from config.logs import RedactingFormatter, configure, redacted
+from config.logs import NoMessageBodies, RedactingFormatter, configure, redacted, shown_arguments
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,38 @@ def test_a_logged_traceback_is_redacted_too() -> None:
             "n", logging.ERROR, __file__, 1, "it broke", None, (type(error), error, error.__traceback__)
         )
     assert "secret" not in RedactingFormatter("%(message)s").format(record)
+
+
+@pytest.mark.parametrize("args", [None, 5, "x", {}, [], [None], ["x" * 50_000], [["https://h/?sig=secret"]]])
+@pytest.mark.parametrize("options", [None, 5, "x", [], ["x"], {}, {7: 8}, {"n" * 5000: "secret"}])
+def test_arguments_of_any_shape_can_be_shown_in_little_room(args: object, options: object) -> None:
+    shown = shown_arguments(args, options)
+    assert set(shown) == {"argsrepr", "kwargsrepr"}
+    assert all("secret" not in text and len(text) < 300 for text in shown.values())
+
+
+def test_nobody_can_forge_a_line_of_the_log() -> None:
+    record = logging.LogRecord("n", logging.INFO, __file__, 1, "job %s began", ("j\n2026 INFO all is well",), None)
+    assert RedactingFormatter("%(message)s").format(record) == "job j\\n2026 INFO all is well began"
+
+
+def test_a_message_that_celery_cannot_use_is_not_logged_whole() -> None:
+    text = "Received unregistered task of type %s.\nThe full contents of the message body was:\n%s"
+    record = logging.LogRecord("c", logging.ERROR, __file__, 1, text, ("mail.send", "to bob@example.com"), None)
+    assert NoMessageBodies().filter(record)
+    assert "mail.send" in record.getMessage() and "bob" not in record.getMessage()
+
+
+def test_lines_can_go_to_a_file(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        configure(file=str(tmp_path / "log"))
+        logging.getLogger("worker.pool").info("opened")
+        root.handlers[0].close()
+    finally:
+        root.handlers[:], root.level = handlers, level
+    assert "worker.pool: opened" in (tmp_path / "log").read_text()
 
 
 def test_configuring_sends_every_line_to_stderr_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.settings import GROUPS, Settings, SettingsError, settings, table
+from config.__main__ import table
+from config.settings import GROUPS, Settings, SettingsError, settings, unknown
 
 Given = Callable[..., Settings]
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -37,6 +38,8 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(given: Given, tmp_path:
         ("DASHSCOPE_CONNECTION_TIMEOUT", "-1", "seconds, more than 0"),
         ("DASHSCOPE_CONNECTION_IDLE_TIME", "60", "less than 60"),
         ("DASHSCOPE_WEBSOCKET_BASE_URL", "https://host", "a ws:// or wss:// address"),
+        ("DASHSCOPE_WEBSOCKET_BASE_URL", "wss://host:99999999/x", "a ws:// or wss:// address"),
+        ("DASHSCOPE_READ_TIMEOUT", "inf", "seconds, more than 0"),
         ("STENOPOOL_AUDIO_ALLOW_PRIVATE", "perhaps", "true or false"),
         ("STENOPOOL_AUDIO_ROOTS", "/no/such/folder", "absolute folders"),
         ("STENOPOOL_AUDIO_ROOTS", "relative", "absolute folders"),
@@ -76,6 +79,9 @@ def test_secrets_are_in_no_representation_and_no_sentence(given: Given) -> None:
     with pytest.raises(SettingsError) as error:
         given(STENOPOOL_REDIS_URL="host:sk-secret")
     assert "sk-secret" not in str(error.value)
+    for url in ("redis://host:abc/0", "redis://host/notanumber", "redis:///0"):
+        with pytest.raises(SettingsError, match="STENOPOOL_REDIS_URL is not valid"):
+            given(STENOPOOL_REDIS_URL=url)
 
 
 def test_the_key_can_lie_in_a_file(given: Given, tmp_path: Path) -> None:
@@ -100,6 +106,33 @@ def test_settings_are_frozen_and_read_once(given: Given) -> None:
 
 def test_the_table_in_the_docs_is_the_code_s() -> None:
     assert table() in DOCS.read_text(encoding="utf-8"), "write it again: python -m config"
+
+
+def test_a_variable_that_looks_like_ours_and_is_not_is_named(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    given(STENOPOOL_JOB_TTL="100")
+    monkeypatch.setenv("STENOPOOL_JBO_TTL", "1")
+    assert unknown() == ["STENOPOOL_JBO_TTL"]
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"\xff\xfe", "kéy".encode(), b"a\nb"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_quoted(
+    given: Given, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(SettingsError, match="DASHSCOPE_API_KEY_FILE_PATH=.*is not valid") as error:
+        given(DASHSCOPE_API_KEY_FILE_PATH=str(tmp_path / "key"))
+    assert "two words" not in str(error.value) and "xff" not in str(error.value)
+
+
+def test_a_folder_is_no_key_file(given: Given, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such readable file"):
+        given(DASHSCOPE_API_KEY_FILE_PATH=str(tmp_path))
+
+
+def test_a_dot_env_file_that_is_no_text_is_said(given: Given, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"DASHSCOPE_API_KEY=\xff\n")
+    with pytest.raises(SettingsError, match=".env in the working folder is not UTF-8"):
+        given()
 
 
 def test_every_variable_is_the_vendor_s_or_ours() -> None:

@@ -6,8 +6,9 @@ from celery import Celery
 
 from emulator.background import BackgroundEmulator
 from emulator.faults import Fault
-from tasks.diagnose import diagnose, recognise_tone
-from tasks.errors import Refused, Unavailable
+from tasks.diagnose import NOTHING, diagnose, recognise_tone
+from tasks.errors import BadInput, Refused, Unavailable
+from tasks.job.request import JobRequest
 from tests.fakes import FakeRecognizer
 from worker.recognition import NoSpeech, Unauthorized
 
@@ -28,14 +29,14 @@ def test_a_healthy_worker_says_how_long_each_part_took(worker: Ready, emulator: 
 
 def test_the_model_can_be_chosen(worker: Ready, emulator: BackgroundEmulator) -> None:
     worker()
-    assert diagnose.apply(("paraformer-realtime-8k-v2",)).get()["model"] == "paraformer-realtime-8k-v2"
+    assert diagnose.apply(kwargs={"model": "paraformer-realtime-8k-v2"}).get()["model"] == "paraformer-realtime-8k-v2"
     (task,) = emulator.logbook.tasks
     assert (task.model, task.parameters["sample_rate"], task.audio_bytes) == ("paraformer-realtime-8k-v2", 8000, 16_000)
 
 
 def test_a_refusal_says_what_is_wrong(worker: Ready) -> None:
     worker()
-    failed = diagnose.apply(("parrot-1",))
+    failed = diagnose.apply(kwargs={"model": "parrot-1"})
     assert type(failed.result) is Refused and failed.result.code == "unknown_model"
 
 
@@ -55,11 +56,20 @@ def test_a_worker_without_a_key_says_so(worker: Ready) -> None:
 
 def test_a_tone_has_no_words_and_that_is_no_failure() -> None:
     recognizer: Any = FakeRecognizer(NoSpeech("x"))
-    recognise_tone(recognizer, "m")
+    recognise_tone(recognizer, JobRequest(audio=NOTHING, model="m"))
     assert len(recognizer.heard) == 32_000 and recognizer.asked["model"] == "m"
 
 
 def test_any_other_refusal_of_a_tone_is_a_failure() -> None:
     recognizer: Any = FakeRecognizer(Unauthorized("no"))
     with pytest.raises(Unauthorized):
-        recognise_tone(recognizer, "m")
+        recognise_tone(recognizer, JobRequest(audio=NOTHING, model="m"))
+
+
+@pytest.mark.parametrize(
+    ("args", "options"), [((), {"model": 5}), ((), {"model": ""}), ((), {"modle": "x"}), (("m",), {})]
+)
+def test_a_test_that_is_asked_for_wrongly_is_refused_like_a_job(worker: Ready, args: Any, options: Any) -> None:
+    worker()
+    failed: Any = diagnose.apply(args, options).result
+    assert type(failed) is BadInput and failed.code == "bad_request"

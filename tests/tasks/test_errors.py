@@ -14,4 +14,3 @@ def test_an_error_is_a_code_and_a_sentence_also_after_a_trip(kind: type[JobError
 
 def test_only_what_may_get_better_is_tried_again() -> None:
     assert [kind.retryable for kind in (JobError, BadInput, Refused, Unavailable)] == [False, False, False, True]
-    assert Unavailable("c", "s", retry_after=3.0).retry_after == 3.0

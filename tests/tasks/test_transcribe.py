@@ -11,10 +11,12 @@ from celery.exceptions import Retry
 from config.settings import JobSettings
 from emulator.background import BackgroundEmulator
 from emulator.faults import Fault
+from emulator.stack import free_port
 from tasks.errors import BadInput, JobError, Refused, Unavailable
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
-from tasks.transcribe import _countdown, transcribe
+from tasks.transcribe import transcribe
+from worker.runtime import redis_client, runtime
 
 Ready = Callable[..., Celery]
 DRAWS = 20
@@ -73,6 +75,31 @@ def test_a_job_knows_how_long_it_was_queued(worker: Ready, counted: str, client:
     JobRecord(client, "j", ttl=100).queued(counted)
     result = transcribe.apply((counted,), {"pace": 0}, task_id="j").get()
     assert 0 <= result["timing"]["queued_ms"] < 60_000
+
+
+@pytest.mark.parametrize("task_id", ["", "a b", "a{b}", "a\nb", "x" * 201])
+def test_an_id_that_would_break_keys_or_log_lines_is_refused(worker: Ready, counted: str, task_id: str) -> None:
+    worker()
+    transcribe.push_request(id=task_id, args=(counted,), kwargs={}, retries=0, called_directly=False)
+    try:
+        with pytest.raises(BadInput) as error:
+            transcribe.run(counted)
+    finally:
+        transcribe.pop_request()
+    assert error.value.code == "bad_request" and "\n" not in error.value.sentence
+
+
+def test_the_message_of_the_next_try_shows_no_secret(worker: Ready) -> None:
+    worker()
+    address = "https://u:p@h/a.mp3?sig=secret"
+    transcribe.push_request(id="j", args=(address,), kwargs={"metadata": {"x": "secret"}}, retries=0)
+    try:
+        signature = transcribe.signature_from_request()
+    finally:
+        transcribe.pop_request()
+    assert signature.args == (address,)
+    assert signature.options["argsrepr"] == "('https://h/a.mp3',)"
+    assert signature.options["kwargsrepr"] == "{'metadata': '…'}"
 
 
 @pytest.mark.parametrize(
@@ -183,12 +210,6 @@ def test_the_wait_doubles_up_to_its_bound_and_is_drawn_from_all_of_it(
     assert min(waits) < most / 2 < max(waits)
 
 
-@pytest.mark.parametrize(("asked", "least", "most"), [(None, 0.0, 2.0), (0.0, 0.0, 2.0), (77.0, 77.0, 77.0)])
-def test_a_job_comes_back_no_sooner_than_the_other_side_asked(asked: float | None, least: float, most: float) -> None:
-    waits = [_countdown(0, JobSettings(), Unavailable("throttled", "Later.", asked)) for _ in range(DRAWS)]
-    assert all(least <= wait <= most for wait in waits)
-
-
 def test_the_last_attempt_fails_with_the_error_itself(
     worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
 ) -> None:
@@ -202,22 +223,35 @@ def test_the_last_attempt_fails_with_the_error_itself(
     assert view.fields()["state"] == "failed"
 
 
-def test_a_fault_of_ours_is_an_internal_error_whose_traceback_only_the_log_has(
-    worker: Ready, counted: str, view: JobView, caplog: pytest.LogCaptureFixture
+def test_a_fault_of_ours_is_an_internal_error_that_the_log_can_place_without_quoting_it(
+    worker: Ready, view: JobView, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker()
+    broken: Any = runtime()
+    http, broken.http = broken.http, None
 
     with caplog.at_level(logging.ERROR, "worker.tasks"):
-        # No message can carry an object: the result cannot be written down, and nobody has foreseen it.
-        failed = transcribe.apply((counted,), {"pace": 0, "metadata": {"it": object()}}, task_id="j")
+        failed = transcribe.apply(("https://host/a.wav?sig=secret",), task_id="j")
+    broken.http = http
 
     assert type(failed.result) is JobError
-    assert failed.result.args == ("internal_error", "A fault in Stenopool (TypeError).")
+    code, sentence = failed.result.args
+    assert code == "internal_error" and sentence.startswith("A fault in Stenopool (AttributeError)")
     assert failed.result.__suppress_context__
     assert (view.fields()["state"], view.fields()["error_code"]) == ("failed", "internal_error")
     assert states(view) == ["running", "failed"]
     (logged,) = [record for record in caplog.records if record.name == "worker.tasks"]
-    assert logged.getMessage() == "job j failed unexpectedly" and logged.exc_info and logged.exc_info[0] is TypeError
+    assert logged.getMessage().startswith("job j failed unexpectedly: AttributeError at ")
+    assert "transcription.py" in logged.getMessage() and "secret" not in logged.getMessage()
+
+
+def test_a_record_that_cannot_be_written_leaves_the_job_to_another_try(worker: Ready, counted: str) -> None:
+    worker()
+    broken: Any = runtime()
+    broken.redis = redis_client(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(Retry) as again:
+        attempt(counted, pace=0)
+    assert "redis_unavailable" in str(again.value.exc)
 
 
 def test_the_limits_of_the_settings_hold_for_the_audio(worker: Ready, counted: str) -> None:

@@ -13,7 +13,7 @@ from tasks.job.record import JobRecord
 from tasks.job.request import JobRequest
 from tasks.job.view import JobView
 from tests.fakes import FakeRecognizer, FakeRecognizers
-from worker.pool import OpenFailed, PoolTimeout
+from worker.pool import OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
 from worker.recognition import (
     Event,
     Final,
@@ -113,7 +113,6 @@ def test_no_speech_before_all_the_audio_was_sent_is_a_failure(record: JobRecord)
         (FakeRecognizer(Unauthorized("no")), Refused, "unauthorized"),
         (PoolTimeout("no upstream free", 5.0, "leased 2"), Unavailable, "no_recognizer"),
         (OpenFailed("upstream", MissingApiKey()), Refused, "missing_api_key"),
-        (OpenFailed("upstream", OSError("no route")), Unavailable, "upstream_unreachable"),
     ],
 )
 def test_what_goes_wrong_upstream_becomes_a_job_s_error(
@@ -122,7 +121,37 @@ def test_what_goes_wrong_upstream_becomes_a_job_s_error(
     with pytest.raises(kind) as error:
         run(record, lent)
     assert error.value.code == code and error.value.__suppress_context__
-    assert getattr(error.value, "retry_after", None) == (7.0 if code == "throttled" else None)
+
+
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        (
+            PoolTimeout("no recognizer free", 5.0, "leased 2, max 2"),
+            "All recognisers were busy for 5 s (leased 2, max 2)",
+        ),
+        (
+            PoolTimeout("no recognizer free", 5.0, "leased 0", "ConnectFailed"),
+            "the last connection failed with ConnectFailed",
+        ),
+    ],
+)
+def test_who_waited_in_vain_learns_what_for(record: JobRecord, late: PoolTimeout, said: str) -> None:
+    with pytest.raises(Unavailable) as error:
+        run(record, late)
+    assert said in error.value.sentence
+
+
+@pytest.mark.parametrize("refusal", [PoolClosed("recognizer"), PoolFull("recognizer", "waiting 9")])
+def test_a_pool_that_lends_nothing_lets_the_job_come_back(record: JobRecord, refusal: PoolError) -> None:
+    with pytest.raises(Unavailable) as error:
+        run(record, refusal)
+    assert error.value.code == "no_recognizer"
+
+
+def test_what_nobody_foresaw_in_an_open_stays_what_it_is(record: JobRecord) -> None:
+    with pytest.raises(OpenFailed):
+        run(record, OpenFailed("recognizer", OSError("no route")))
 
 
 def test_audio_that_breaks_off_ends_the_job_and_the_recogniser_is_given_back(record: JobRecord) -> None:

@@ -53,3 +53,8 @@ def test_the_task_itself_gets_everything(request_for: Any) -> None:
 def test_any_argument_can_be_shown_in_little_room(request_for: Any, argument: Any) -> None:
     shown = request_for([argument], {}).argsrepr
     assert "secret" not in shown and len(shown) < 300
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [(None, {}), (5, {}), ([], None), ([], ["x"]), (None, None), ("x", "y")])
+def test_a_message_of_any_shape_can_be_received(request_for: Any, args: Any, kwargs: Any) -> None:
+    assert request_for(args, kwargs).argsrepr

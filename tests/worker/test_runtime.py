@@ -65,7 +65,7 @@ def test_each_pool_kind_warms_by_its_own_signal(fresh: Given, signal: str | None
             lifecycle.warm_child()
         else:
             kind: Any = type("TaskPool", (), {"__module__": signal})
-            lifecycle.warm_dense(SimpleNamespace(pool_cls=kind, concurrency=concurrency))
+            lifecycle.begin(SimpleNamespace(pool_cls=kind, concurrency=concurrency))
         runtime.runtime().pool.wait(10)
         assert emulator.logbook.wait_until(lambda book: book.connections == concurrency)
         lifecycle.cool_child()
@@ -77,5 +77,5 @@ def test_each_pool_kind_warms_by_its_own_signal(fresh: Given, signal: str | None
 def test_a_main_process_whose_children_run_the_jobs_warms_nothing(fresh: Given, kind: str) -> None:
     fresh()
     pool: Any = type("TaskPool", (), {"__module__": kind})
-    lifecycle.warm_dense(SimpleNamespace(pool_cls=pool, concurrency=3))
+    lifecycle.begin(SimpleNamespace(pool_cls=pool, concurrency=3))
     assert runtime._made is None

@@ -1,8 +1,11 @@
 import json
 from typing import Any
 
+import pytest
 import redis
 
+from emulator.stack import free_port
+from tasks.errors import Unavailable
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
 
@@ -74,3 +77,29 @@ def test_every_key_has_a_time_to_live_and_the_job_s_hash_tag(client: redis.Redis
 def test_an_unknown_job_has_no_fields(client: redis.Redis) -> None:
     view = JobView(client, "none")
     assert (view.fields(), view.sentences(), view.events()) == ({}, [], [])
+
+
+def test_a_sentence_that_is_sent_twice_is_kept_once(client: redis.Redis) -> None:
+    record, view = JobRecord(client, "j", ttl=100), JobView(client, "j")
+    record.started("a", "w", attempt=1)
+    record.final({"text": "one"})
+    record._kept = 0  # as if the answer had been lost, and the command is sent again
+    record.final({"text": "one"})
+    record.final({"text": "two"})
+    assert [one["text"] for one in view.sentences()] == ["one", "two"]
+    assert [data["text"] for kind, data in view.events() if kind == "final"] == ["one", "two"]
+
+
+def test_half_a_surrogate_pair_costs_a_character_and_not_the_job(client: redis.Redis) -> None:
+    record, view = JobRecord(client, "j", ttl=100), JobView(client, "j")
+    record.final({"text": "so \ud83d"})
+    record.succeeded({"duration_ms": 1, "text": "so \ud83d"})
+    assert view.sentences() == [{"text": "so ?"}]
+
+
+def test_a_redis_that_does_not_answer_is_an_error_that_passes() -> None:
+    record = JobRecord(redis.Redis(port=free_port()), "j", ttl=100)
+    for write in (lambda: record.final({}), lambda: record.progress(1), lambda: record.failed("c", "s")):
+        with pytest.raises(Unavailable) as error:
+            write()
+        assert error.value.code == "redis_unavailable"

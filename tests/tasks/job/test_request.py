@@ -48,6 +48,24 @@ def test_the_audio_must_be_given_once_as_text(args: tuple[Any, ...], options: di
     assert refused(*args, **options)[0] == "bad_request"
 
 
+@pytest.mark.parametrize("name", ["metadata", "parameters"])
+@pytest.mark.parametrize("value", [float("nan"), b"bytes", "\ud83d", object(), "x" * 70_000])
+def test_what_is_no_plain_json_or_too_much_is_refused_before_it_costs_anything(name: str, value: object) -> None:
+    code, sentence = refused("https://h/a.mp3", **{name: {"it": value}})
+    assert code == "bad_request" and sentence.startswith(name) and len(sentence) < 200
+
+
+def test_a_strange_name_of_an_option_is_cut_and_escaped() -> None:
+    sentence = refused("https://h/a.mp3", **{"\nü" + "x" * 1000: 1})[1]
+    assert sentence.startswith("\\n\\xfcxxx") and len(sentence) < 400
+    assert refused("https://h/a.mp3", **{"\ud83d": 1})[0] == "bad_request"
+
+
+def test_an_empty_option_that_is_not_built_yet_is_refused_too() -> None:
+    for options in ({"end_ms": 0}, {"idempotency_key": ""}, {"callback_url": ""}):
+        assert refused("https://h/a.mp3", **options)[0] == "unsupported_option"
+
+
 def test_the_value_of_a_wrong_option_is_not_repeated() -> None:
     assert "secret" not in refused("https://h/a.mp3", callback_url={"signature": "secret"})[1]
 
