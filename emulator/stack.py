@@ -64,7 +64,7 @@ class Process:
         """Ask it to stop, kill what has not stopped in time and any child it left, and return the exit code."""
         if self._child.returncode is None:
             until = time.monotonic() + timeout
-            self._child.terminate()
+            os.kill(self.pid, signal.SIGTERM)  # Popen.terminate would reap it first
             while self.running and time.monotonic() < until:
                 time.sleep(0.02)
             os.killpg(self.pid, signal.SIGKILL)

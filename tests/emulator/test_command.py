@@ -12,9 +12,7 @@ import pytest
 
 from emulator.__main__ import main
 from tests.emulator.client import Client, counter
-from tests.emulator.test_server import ask, certificate
-
-__all__ = ["certificate"]
+from tests.emulator.test_server import ask
 
 COMMAND = [sys.executable, "-m", "emulator"]
 
@@ -84,7 +82,7 @@ def test_it_runs_without_the_speech_model(tmp_path):
 
 
 def test_it_serves_tls(certificate):
-    command = [*COMMAND, "--port", "0", "--certificate", certificate[0], "--key", certificate[1]]
+    command = [*COMMAND, "--port", "0", "--certificate", str(certificate), "--key", str(certificate)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         assert process.stderr.readline().startswith("emulator listening on wss://127.0.0.1:")

@@ -1,21 +1,14 @@
 """The port as a whole: upgrades, the HTTP side, TLS, start and stop."""
 
-import datetime
-import ipaddress
 import json
 import socket
 import ssl
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import pytest
 import websocket
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from emulator import BackgroundEmulator, Fault
 from tests.emulator.client import Client, counter
@@ -30,24 +23,6 @@ def ask(method: str, url: str, body: Any = None, **headers: str) -> tuple[int, A
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.loads(error.read())
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """Paths of a fresh certificate for 127.0.0.1 and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emulator")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    (tmp_path / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (tmp_path / "key.pem").write_bytes(private)
-    return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -117,10 +92,10 @@ def test_tcp_connections_are_counted(emulator, connect):
 
 def test_it_speaks_tls(start, certificate):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(*certificate)
+    server.load_cert_chain(certificate)
     emulator = start(ssl_context=server)
     assert emulator.url.startswith("wss://") and emulator.http_url.startswith("https://")
-    client = Client(emulator.url, sslopt={"ca_certs": certificate[0]})
+    client = Client(emulator.url, sslopt={"ca_certs": str(certificate)})
     assert client.transcribe(counter(100)) == ["1-100"]
     emulator.faults.add(Fault(kind="abort"))
     client.start()

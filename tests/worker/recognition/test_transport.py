@@ -1,5 +1,3 @@
-import datetime
-import ipaddress
 import socket
 import ssl
 import threading
@@ -8,9 +6,6 @@ import traceback
 import uuid
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from worker.recognition.endpoint import Endpoint
 from worker.recognition.errors import (
@@ -473,31 +468,11 @@ def test_closing_after_the_peer_has_gone_raises_nothing(serve):
 
 
 @pytest.fixture(scope="session")
-def tls(tmp_path_factory):
+def tls(certificate):
     """(the server's context, a client's context that trusts it), for 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stenopool test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    no_password = serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password)
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cafile=str(path))
+    server.load_cert_chain(certificate)
+    return server, ssl.create_default_context(cafile=str(certificate))
 
 
 def test_several_messages_in_one_tls_record_are_all_seen_at_once(serve, tls):
