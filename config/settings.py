@@ -109,7 +109,7 @@ class PoolSettings(Group):
         "RECOGNITION_OBJECTPOOL_SIZE",
         None,
         "a whole number from 1 to 10000",
-        "Recognisers that a process keeps warm. Default: the process's concurrency.",
+        "Recognisers that a process keeps warm (a prefork child is a process). Default: the jobs it runs at once.",
         ge=1,
         le=10_000,
     )
