@@ -70,7 +70,7 @@ coverage: $(READY)
 	$(BIN)/coverage report --fail-under=90
 
 lock:  ## resolve the dependencies again and write both locks
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --extra gevent pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --extra gevent --extra build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was built

@@ -19,7 +19,6 @@ NO_WORKER_AFTER = 5.0
 WIDTH = 48
 """Characters of the current text that are shown."""
 
-
 LOST = "lost"
 """What we call the state of a job whose record has gone while we watched."""
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,7 +61,10 @@ def cli() -> None:
     pass
 
 
-@cli.command(help="Transcribe recordings: paths of this machine (inside STENOPOOL_AUDIO_ROOTS) or https: addresses.")
+@cli.command(
+    short_help="Transcribe recordings.",
+    help="Transcribe recordings: paths of this machine (inside STENOPOOL_AUDIO_ROOTS) or https: addresses.",
+)
 @click.argument("references", nargs=-1, required=True, metavar="REF...")
 @click.option("--model", help="Recognition model.")
 @click.option("--language", "languages", multiple=True, help="Language hint such as en; may be repeated.")
@@ -107,7 +111,7 @@ def status(job_id: str, as_json: bool) -> None:
     else:
         width = max(map(len, fields))
         for name, value in fields.items():
-            click.echo(f"{name:<{width}}  {value}")
+            click.echo(f"{name:<{width}}  {readable(name, value)}")
 
 
 def numeric(value: str) -> str | int | float:
@@ -118,7 +122,17 @@ def numeric(value: str) -> str | int | float:
         return value
 
 
-@cli.command(help="Check settings, Redis, key and service, and say how to mend what is wrong.")
+def readable(name: str, value: str) -> str:
+    """A moment in the hash is Unix seconds; people read a clock."""
+    if not name.endswith("_at"):
+        return value
+    return datetime.fromtimestamp(float(value)).astimezone().isoformat(" ", "seconds")
+
+
+@cli.command(
+    short_help="Check what a worker needs.",
+    help="Check settings, Redis, key and service, and say how to mend what is wrong.",
+)
 def doctor() -> None:
     sys.exit(0 if examine(Console(highlight=False, soft_wrap=True)) else 1)
 

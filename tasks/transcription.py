@@ -117,7 +117,7 @@ def translated() -> Iterator[None]:
     except PoolTimeout as late:
         raise Unavailable("no_recognizer", _why(late)) from None
     except PoolError as error:
-        raise Unavailable("no_recognizer", f"There is {error}.") from None
+        raise Unavailable("no_recognizer", f"No recogniser could be borrowed: {error}.") from None
 
 
 def _as_job_error(error: RecognitionError) -> JobError:

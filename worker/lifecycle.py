@@ -50,9 +50,7 @@ def warm_child(**_: Any) -> None:
 @celeryd_after_setup.connect
 def begin(instance: Any, **_: Any) -> None:
     kind = instance.pool_cls.__module__
-    processes, streams = (
-        (instance.concurrency, 1) if kind == PREFORK else (1, 1 if kind == SOLO else instance.concurrency)
-    )
+    processes, streams = shape(kind, instance.concurrency)
     most = runtime.policy(settings(), streams).max_size
     log.info(
         "up to %d connections to the service: processes %d, connections each %d", processes * most, processes, most
@@ -61,6 +59,13 @@ def begin(instance: Any, **_: Any) -> None:
         log.warning("%s is no setting of this version; is it a typing error?", name)
     if kind not in (PREFORK, SOLO):
         warm(streams)
+
+
+def shape(kind: str, concurrency: int) -> tuple[int, int]:
+    """How many processes run jobs, and how many jobs each runs at once, in an execution pool of this kind."""
+    if kind == PREFORK:
+        return concurrency, 1
+    return 1, 1 if kind == SOLO else concurrency
 
 
 @worker_process_shutdown.connect
