@@ -79,7 +79,9 @@ def test_audio_without_an_open_task_breaks_the_protocol(state):
 
 @pytest.mark.parametrize("state", [State.STARTING, State.STREAMING])
 def test_audio_is_taken_while_a_task_is_open(state):
-    dialogue(state).audio()
+    open_task = dialogue(state)
+    open_task.audio()
+    assert open_task.state is state
 
 
 def test_finishing_before_started_stays_finishing():

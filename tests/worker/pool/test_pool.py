@@ -74,7 +74,9 @@ def test_a_warm_pool_is_waited_for_no_longer_than_allowed(make_pool, hooks):
 
 
 def test_a_pool_without_a_smallest_size_is_warm_at_once(make_pool):
-    make_pool(min_size=0).wait(0)
+    pool = make_pool(min_size=0)
+    pool.wait(0)
+    assert pool.stats()["size"] == 0
 
 
 def test_a_failed_warm_up_is_tried_again_until_it_works(make_pool, hooks, caplog):

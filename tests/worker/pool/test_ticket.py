@@ -1,3 +1,5 @@
+import time
+
 from worker.pool.entry import Entry
 from worker.pool.errors import PoolClosed
 from worker.pool.ticket import Ticket
@@ -18,8 +20,12 @@ def test_a_ticket_shows_no_thread_machinery():
 def test_a_sleeper_is_woken_even_if_it_falls_asleep_too_late():
     ticket: Ticket[str] = Ticket()
     ticket.wake()
+    began = time.monotonic()
     ticket.sleep(PATIENCE)
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_nobody_sleeps_longer_than_told():
-    Ticket().sleep(0)
+    ticket: Ticket[str] = Ticket()
+    ticket.sleep(0)
+    assert not ticket.settled

@@ -90,7 +90,9 @@ def test_proxies_of_the_environment_are_not_used(serve, monkeypatch, variable):
         peer.upgrade()
         until_closed(peer)
 
-    connect(serve(handler)).close()
+    transport = connect(serve(handler))
+    assert transport.is_open()
+    transport.close()
 
 
 @pytest.mark.parametrize(
