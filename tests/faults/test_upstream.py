@@ -97,4 +97,4 @@ def test_the_service_never_calls_our_commands_out_of_order(site: Site, counter: 
         site.fault(kind=("abort", "task_failed", "garbage")[number % 3], after_ms=500)
         site.transcribe(counter(1).as_uri(), pace=0)
 
-    assert site.logbook()["summary"]["errors"] == []
+    assert [error for error in site.logbook()["summary"]["errors"] if "Invalid action" in error] == []
