@@ -74,7 +74,7 @@ def policy(settings: Settings, streams: int) -> Policy:
         min_size=size,
         max_size=pool.connections or size,
         max_waiting=pool.waiting,
-        lease_timeout=pool.lease_timeout,
+        lease_timeout=min(pool.lease_timeout, settings.job.deadline),
         max_idle=pool.idle_time,
         max_lifetime=pool.lifetime,
         openers=pool.openers,

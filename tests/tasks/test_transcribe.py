@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 
 from config.settings import JobSettings
 from emulator.background import BackgroundEmulator
@@ -252,6 +252,14 @@ def test_a_record_that_cannot_be_written_leaves_the_job_to_another_try(worker: R
     with pytest.raises(Retry) as again:
         attempt(counted, pace=0)
     assert "redis_unavailable" in str(again.value.exc)
+
+
+def test_a_queue_that_takes_no_next_try_keeps_the_message_it_has(worker: Ready, counted: str) -> None:
+    worker(STENOPOOL_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(Reject) as rejected:
+        attempt(counted, pace=0)
+    reject: Any = rejected.value  # whose stub lacks it
+    assert reject.requeue is True
 
 
 def test_the_limits_of_the_settings_hold_for_the_audio(worker: Ready, counted: str) -> None:

@@ -37,6 +37,10 @@ def test_the_pool_is_as_large_as_the_process_unless_told_otherwise(
     assert (policy.min_size, policy.max_size) == sizes
 
 
+def test_no_job_waits_for_a_recogniser_beyond_its_own_deadline(given: Given) -> None:
+    assert Runtime(given(STENOPOOL_JOB_DEADLINE="9"), streams=1).pool.policy.lease_timeout == 9
+
+
 def test_a_process_has_one_runtime_made_on_the_first_call(fresh: Given) -> None:
     fresh()
     house = runtime.runtime(streams=2)
