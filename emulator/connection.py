@@ -160,6 +160,10 @@ class Connection:
         except ConnectionError:
             self._dialogue.closed()
             self._retire("lost")
+        except Exception as exc:
+            # A fault of the emulator's own must not leave its client waiting.
+            self._service.logbook.protocol_error(f"internal: {type(exc).__name__}")
+            await self._fail(Failure("InternalError", f"The emulator failed: {type(exc).__name__}."))
         else:
             await self._conclude(run)
 

@@ -59,7 +59,7 @@ def task_failed(task_id: str, code: str, message: str) -> str:
 
 def _event(task_id: str, name: str, payload: dict[str, Any], **more: str) -> str:
     header = {"task_id": task_id, "event": name, **more, "attributes": {}}
-    return json.dumps({"header": header, "payload": payload}, ensure_ascii=False)
+    return json.dumps({"header": header, "payload": payload})
 
 
 def _word(word: Word) -> dict[str, int | str]:

@@ -89,6 +89,6 @@ async def _stream(request: web.Request, question: Question, request_id: str) -> 
         said = " ".join(words[:number])
         piece = (word if number == 1 else f" {word}") if question.incremental else said
         body = result_body(question, piece, said, number == len(words), request_id)
-        data = json.dumps(body, ensure_ascii=False)
+        data = json.dumps(body)
         await response.write(f"id:{number}\nevent:result\n:HTTP_STATUS/200\ndata:{data}\n\n".encode())
     return response

@@ -162,7 +162,7 @@ class Dialogue:
 def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         frame = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Unreadable("a text frame is not JSON") from exc
     if not isinstance(frame, dict):
         raise Unreadable("a text frame is not a JSON object")

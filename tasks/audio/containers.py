@@ -39,10 +39,31 @@ def missing_bytes(at: ReadAt, size: int) -> tuple[int, int]:
     or known.
     """
     head = at(0, 12)
+    if head[:3] == b"ID3" or head[:1] == b"\xff":
+        return _missing_mp3(at, size)
     for chunk in _CHUNKS.get(family(head) or "", _none)(at, head):
         if chunk.name in _CARRIERS and chunk.body + chunk.size > size:
             return chunk.size, chunk.body + chunk.size - size
     return 0, 0
+
+
+def _missing_mp3(at: ReadAt, size: int) -> tuple[int, int]:
+    """An MP3's first frame may hold a header (Xing, Info) that counts the bytes from that frame on."""
+    begin = _id3_size(at(0, 10))
+    frame = at(begin, 64)
+    found = max(frame.find(b"Xing"), frame.find(b"Info"))
+    flags = int.from_bytes(frame[found + 4 : found + 8], "big")
+    if found < 0 or flags & 3 != 3:  # with a count of frames and one of bytes
+        return 0, 0
+    declared = int.from_bytes(frame[found + 12 : found + 16], "big")
+    return (declared, begin + declared - size) if begin + declared > size else (0, 0)
+
+
+def _id3_size(tag: bytes) -> int:
+    """Bytes of the ID3v2 tag before the sound; its size is written with seven bits a byte."""
+    if tag[:3] != b"ID3" or len(tag) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
 
 
 def index_is_last(at: ReadAt) -> bool:

@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from tasks.audio.containers import family, index_is_last, missing_bytes
+from tasks.audio.gaps import TIMED, filled
 from tasks.audio.limits import AudioLimits
 from tasks.audio.mono import Mono
 from tasks.audio.sources import AudioFile
@@ -101,7 +102,7 @@ class Recording:
         sounds, position = self._from(start_ms) if start_ms else (chain(self._first, self._sounds), self._lead())
         if position > 0 and start < position:  # the stream begins later than the recording: silence up to there
             yield from _silence(position - start)
-        for block in self._pcm(sounds):
+        for block in self._pcm(self._without_holes(sounds)):
             samples = len(block) // 2
             kept = block[max(0, start - position) * 2 :]
             position += samples
@@ -204,6 +205,12 @@ class Recording:
 
     def _length(self, packet: "Packet[AudioStream]") -> int:
         return int((packet.duration or 0) * (packet.time_base or 0) * self._rate)
+
+    def _without_holes(self, sounds: Iterator[AudioFrame | int]) -> Iterator[AudioFrame | int]:
+        if self._container.format.name not in TIMED:
+            return sounds
+        begin = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+        return filled(sounds, self._rate, None if self._seconds is None else begin + float(self._seconds))
 
     def _pcm(self, sounds: Iterator[AudioFrame | int]) -> Iterator[bytes]:
         mono = Mono(self._rate)

@@ -55,7 +55,8 @@ Item: TypeAlias = tuple[float, int, Chore[Any]]
 
 
 class Crew:
-    """Background threads: some that open, and one keeper for the rest, so that a slow close never holds up an open.
+    """Background threads: some that open, as many that close, and a keeper for the rest, so that slow closes hold up
+    neither an open nor the look after what is overdue.
 
     Knows when each chore is due, not how it is done. Makes no thread before `start`.
     """
@@ -68,9 +69,11 @@ class Crew:
         self._ready = threading.Condition(self._lock)
         self._numbers = itertools.count()  # chores due at once keep their order
         self._opens: list[Item] = []
+        self._closes: list[Item] = []
         self._rest: list[Item] = []
-        self._roles = {f"{name}-opener-{number}": self._opens for number in range(1, openers + 1)}
-        self._roles[f"{name}-keeper"] = self._rest
+        self._roles = {f"{name}-keeper": self._rest}
+        for number in range(1, openers + 1):
+            self._roles |= {f"{name}-opener-{number}": self._opens, f"{name}-closer-{number}": self._closes}
         self._threads: dict[str, threading.Thread] = {}
         self._stopped = False
 
@@ -90,8 +93,7 @@ class Crew:
             if self._stopped:
                 return False
             delay = chore.delay if isinstance(chore, Open | Tend) else 0.0
-            queue = self._opens if isinstance(chore, Open) else self._rest
-            heapq.heappush(queue, (self._clock() + delay, next(self._numbers), chore))
+            heapq.heappush(self._queue_of(chore), (self._clock() + delay, next(self._numbers), chore))
             self._ready.notify_all()
         return True
 
@@ -104,6 +106,14 @@ class Crew:
         for thread in self._threads.values():
             if thread is not threading.current_thread():  # closed from inside a hook
                 thread.join(max(0.0, deadline - self._clock()))
+
+    def _queue_of(self, chore: Chore[Any]) -> list[Item]:
+        match chore:
+            case Open():
+                return self._opens
+            case Close():
+                return self._closes
+        return self._rest
 
     def _work(self, queue: list[Item]) -> None:
         while (chore := self._next(queue)) is not None:
@@ -120,5 +130,5 @@ class Crew:
                 if pause is not None and pause <= 0:
                     return heapq.heappop(queue)[2]
                 self._ready.wait(pause)
-            left = self._rest or self._opens
+            left = self._closes or self._rest or self._opens
             return heapq.heappop(left)[2] if left else None

@@ -148,7 +148,8 @@ def decode(text: str) -> Event:
         raise RemoteProtocolError("a message is not a JSON object")
     header = _object(message, "header")
     task_id, name = _text(header, "task_id"), _text(header, "event")
-    if not task_id or not name:
+    # A service that could not read our run-task has no id to echo; its reason is worth more than its form.
+    if not name or (not task_id and name != "task-failed"):
         raise RemoteProtocolError("a message has no task_id or no event in its header")
     if name not in _EVENTS:
         raise RemoteProtocolError("a message has an unknown event")
@@ -175,12 +176,14 @@ def _result(task_id: str, message: _Object) -> Event:
     # An empty output is taken for completion by the vendor's older SDK. Only task-finished completes.
     if not found or found.get("heartbeat") is True:
         return Heartbeat(task_id)
-    sentence = _sentence(found)
     # The official Python SDKs look at end_time only, the Java SDK takes either: so whatever any of them calls final,
     # is final here.
     if found.get("sentence_end") is True or found.get("end_time") is not None:
-        return Final(task_id, sentence, _billed(payload.get("usage")))
-    return Partial(task_id, sentence)
+        return Final(task_id, _sentence(found), _billed(payload.get("usage")))
+    try:
+        return Partial(task_id, _sentence(found))
+    except RemoteProtocolError:
+        return Heartbeat(task_id)  # an odd partial is not worth a transcript: the final says it again
 
 
 _EVENTS: Constant[Mapping[str, Callable[[str, _Object], Event]]] = {
@@ -203,7 +206,7 @@ def _words(found: object) -> tuple[Word, ...]:
         return ()
     if not isinstance(found, list) or not all(isinstance(word, dict) for word in found):
         raise RemoteProtocolError("words is not a list of objects")
-    return tuple(map(_word, found))
+    return tuple(_word(word) for word in found if word.get("begin_time") is not None)
 
 
 def _word(found: _Object) -> Word:
@@ -239,6 +242,6 @@ def _ms(found: _Object, name: str, default: int | None) -> int:
     value = found.get(name)
     if value is None:
         value = default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RemoteProtocolError(f"{name} is not a number of milliseconds")
-    return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise RemoteProtocolError(f"{name} is not a whole number of milliseconds")
+    return max(0, int(value))

@@ -96,9 +96,8 @@ def handshake_error(status: int, retry_after: float | None = None) -> Recognitio
         return Throttled(detail, retry_after)
     if status >= 500:
         return ServerFault(detail, retry_after)
-    if status == 408:
-        return ConnectFailed(detail)
-    return {401: Unauthorized, 403: AccessDenied, 404: NotFound}.get(status, InvalidRequest)(detail)
+    # No other status speaks of the job: the upgrade carries none of its parameters.
+    return {401: Unauthorized, 403: AccessDenied, 404: NotFound}.get(status, ConnectFailed)(detail)
 
 
 def closed(code: int | None, reason: str) -> RecognitionError:

@@ -102,7 +102,7 @@ class Session:
 
     def received(self, event: Event) -> bool:
         """Tell what has come. False: it is of another task, ignore it. RemoteProtocolError when it cannot be."""
-        if event.task_id != self.task_id:
+        if event.task_id != self.task_id and not (isinstance(event, Refused) and not event.task_id):
             logger.debug("< %s of another task, ignored", _Size(event))
             return False
         logger.debug("< %s", _Size(event))

@@ -230,8 +230,18 @@ def test_a_cut_that_only_the_end_can_tell_is_told_at_the_end(make: Any, name: st
 @pytest.mark.parametrize("name", ["a.mp3", "a.aac", "a.ogg", "a.amr", "a.ts"])
 def test_a_cut_stream_that_declares_nothing_gives_what_it_has(make: Any, name: str) -> None:
     codec, rate = next((codec, rate) for known, codec, rate in FORMATS if known == name)
-    data = make.encoded(name, codec, rate, 10)
+    silent = {"write_xing": "0"} if name == "a.mp3" else {}
+    data = make.encoded(name, codec, rate, 10, **silent)
     assert seconds(heard(make.file(data[: len(data) // 2]))) == pytest.approx(5, abs=0.3)
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_cut_mp3_whose_first_frame_counts_its_bytes_is_refused_at_opening(make: Any, tagged: bool) -> None:
+    data = make.encoded("a.mp3", "mp3", 44100, 10)
+    assert data.startswith(b"ID3")
+    data = data if tagged else data[data.index(b"\xff\xfb") :]
+    assert seconds(heard(make.file(data))) == pytest.approx(10, abs=0.1)
+    assert refusal(make.file(data[: len(data) // 2])).code == "truncated_audio"
 
 
 def test_a_moment_missing_at_the_end_is_forgiven(make: Any) -> None:

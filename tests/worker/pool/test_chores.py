@@ -70,7 +70,8 @@ def test_no_thread_runs_before_the_start_and_none_after_the_stop(make_crew, open
     assert names() == set()
     crew.start()
     crew.start()
-    assert names() == {"thing-keeper", *(f"thing-opener-{number + 1}" for number in range(openers))}
+    roles = {f"thing-{role}-{number + 1}" for role in ("opener", "closer") for number in range(openers)}
+    assert names() == {"thing-keeper"} | roles
     crew.stop(PATIENCE)
     assert names() == set()
 
@@ -95,7 +96,7 @@ def test_a_slow_close_holds_up_no_open(make_crew, notes):
     crew.take(Open())
     assert notes.until(1) == [("Open", "thing-opener-1")]
     notes.hold_closes.set()
-    assert notes.until(2)[1] == ("Close", "thing-keeper")
+    assert notes.until(2)[1] == ("Close", "thing-closer-1")
 
 
 def test_a_delayed_chore_is_done_when_it_is_due_and_not_before(make_crew, notes, clock):

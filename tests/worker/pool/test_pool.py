@@ -52,7 +52,7 @@ def test_opening_twice_is_opening_once(make_pool, hooks):
     pool.open()
     pool.open()
     pool.wait(PATIENCE)
-    assert (threads(), len(hooks.made)) == ({"thing-opener-1", "thing-keeper"}, 1)
+    assert (threads(), len(hooks.made)) == ({"thing-opener-1", "thing-closer-1", "thing-keeper"}, 1)
 
 
 def test_pools_opened_from_two_threads_at_once_open_once(make_pool, in_thread):

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,18 @@ def test_parameters_that_are_not_json_are_an_invalid_request(value):
         encode(Start(TASK, "m", {"x": value}))
 
 
+ODD_SENTENCES: list[dict[str, Any]] = [
+    {"text": "secret words"},
+    {"begin_time": "0", "text": ""},
+    {"begin_time": True, "text": ""},
+    {"begin_time": 0.5, "text": ""},
+    {"begin_time": 0, "end_time": "1", "text": ""},
+    {"begin_time": 0, "text": 5},
+    {"begin_time": 0, "text": "", "words": {}},
+    {"begin_time": 0, "text": "", "words": ["secret words"]},
+]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,25 +108,36 @@ def test_parameters_that_are_not_json_are_an_invalid_request(value):
         '{"header":{"task_id":"t","event":7}}',
         '{"header":{"task_id":"t","event":"task-exploded"}}',
         '{"header":{"task_id":"t","event":"task-failed","error_code":44}}',
+        '{"header":{"event":"task-finished"}}',
         '{"header":{"task_id":"t","event":"result-generated"},"payload":[]}',
         '{"header":{"task_id":"t","event":"result-generated"},"payload":{"output":1}}',
         '{"header":{"task_id":"t","event":"result-generated"},"payload":{"output":{"sentence":"secret words"}}}',
-        result({"text": "secret words"}),
-        result({"begin_time": "0", "text": ""}),
-        result({"begin_time": True, "text": ""}),
-        result({"begin_time": -1, "text": ""}),
-        result({"begin_time": 0.5, "text": ""}),
-        result({"begin_time": 0, "end_time": "1", "text": ""}),
-        result({"begin_time": 0, "text": 5}),
-        result({"begin_time": 0, "text": "", "words": {}}),
-        result({"begin_time": 0, "text": "", "words": ["secret words"]}),
-        result({"begin_time": 0, "text": "", "words": [{"text": "secret words"}]}),
+        *(result(sentence | {"sentence_end": True}) for sentence in ODD_SENTENCES),
     ],
 )
 def test_junk_breaks_the_protocol_and_is_never_quoted(text):
     with pytest.raises(RemoteProtocolError) as caught:
         decode(text)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sentence", [odd for odd in ODD_SENTENCES if "end_time" not in odd])
+def test_an_odd_partial_costs_no_transcript(sentence):
+    assert isinstance(decode(result(sentence)), Heartbeat)
+
+
+def test_times_may_be_whole_floats_or_a_little_early_and_a_word_without_one_is_dropped():
+    words = [{"begin_time": -1, "end_time": 5.0, "text": "a"}, {"text": "secret words"}]
+    event = decode(result({"begin_time": -1, "end_time": 7.0, "sentence_end": True, "text": "a", "words": words}))
+    assert isinstance(event, Final)
+    assert (event.sentence.begin_time, event.sentence.end_time) == (0, 7)
+    assert event.sentence.words == (Word(0, 5, "a", ""),)
+
+
+@pytest.mark.parametrize("header", [{"task_id": ""}, {"task_id": None}, {}])
+def test_a_refusal_needs_no_task_id(header):
+    said = {"event": "task-failed", "error_code": "InvalidParameter", "error_message": "no task"}
+    assert decode(json.dumps({"header": header | said})) == Refused("", "InvalidParameter", "no task")
 
 
 @pytest.mark.parametrize(

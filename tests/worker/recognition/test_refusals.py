@@ -88,12 +88,14 @@ def test_a_refusal_without_code_and_words_is_a_service_error():
 @pytest.mark.parametrize(
     ("status", "ours", "retryable"),
     [
-        (200, "invalid_request", False),
-        (400, "invalid_request", False),
+        (200, "connect_failed", True),
+        (301, "connect_failed", True),
+        (400, "connect_failed", True),
         (401, "unauthorized", False),
         (403, "access_denied", False),
         (404, "not_found", False),
         (408, "connect_failed", True),
+        (426, "connect_failed", True),
         (429, "throttled", True),
         (500, "server_fault", True),
         (502, "server_fault", True),

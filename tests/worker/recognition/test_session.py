@@ -150,3 +150,10 @@ def test_the_log_tells_sizes_and_never_content(caplog):
     session.abandon()
     assert caplog.text.count("= session is broken") == 1
     assert "hush" not in caplog.text
+
+
+def test_a_refusal_without_an_id_is_of_the_task_in_flight():
+    session = Session()
+    session.sending(Start("t", "m", {}))
+    assert session.received(Refused("", "InvalidParameter", "no task"))
+    assert session.state is State.BROKEN

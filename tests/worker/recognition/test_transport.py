@@ -100,8 +100,8 @@ def test_proxies_of_the_environment_are_not_used(serve, monkeypatch, variable):
     [
         ("401 Unauthorized\r\n", Unauthorized, None),
         ("403 Forbidden\r\n", AccessDenied, None),
-        ("400 Bad Request\r\n", InvalidRequest, None),
-        ("200 OK\r\n", InvalidRequest, None),
+        ("400 Bad Request\r\n", ConnectFailed, None),
+        ("200 OK\r\n", ConnectFailed, None),
         ("429 Too Many Requests\r\n", Throttled, None),
         ("429 Too Many Requests\r\nRetry-After: 7\r\n", Throttled, 7.0),
         ("429 Too Many Requests\r\nretry-after: 0\r\n", Throttled, 0.0),
