@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,24 +53,28 @@ def test_a_message_that_celery_cannot_use_is_not_logged_whole() -> None:
     assert "mail.send" in record.getMessage() and "bob" not in record.getMessage()
 
 
-def test_lines_can_go_to_a_file(tmp_path: Path) -> None:
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """Whatever a test does to the root logger is undone."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    try:
-        configure(file=str(tmp_path / "log"))
-        logging.getLogger("worker.pool").info("opened")
-        root.handlers[0].close()
-    finally:
-        root.handlers[:], root.level = handlers, level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)  # not the attribute: loggers remember for themselves what is enabled
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_lines_can_go_to_a_file(tmp_path: Path) -> None:
+    configure(file=str(tmp_path / "log"))
+    logging.getLogger("worker.pool").info("opened")
     assert "worker.pool: opened" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.usefixtures("logging_restored")
 def test_configuring_sends_every_line_to_stderr_once(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        configure()
-        logging.getLogger("worker.pool").info("opened")
-        assert capsys.readouterr().err.count("worker.pool: opened") == 1
-    finally:
-        root.handlers[:], root.level = handlers, level
+    configure()
+    logging.getLogger("worker.pool").info("opened")
+    assert capsys.readouterr().err.count("worker.pool: opened") == 1
