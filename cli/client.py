@@ -15,6 +15,9 @@ from config.settings import Settings
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
 
+ALONE = "no worker answers (a solo worker does not while it works); start one with: celery -A worker.app worker -l INFO"
+"""What to say when nobody is there to do a job."""
+
 LONGEST_NAME = 60
 """Characters of a name; with a suffix it fits any file system, also in Chinese."""
 
@@ -64,7 +67,9 @@ def reference(text: str) -> str:
     if "://" in text or text.startswith(("file:", "data:")):
         return text
     path = Path(text)
-    if not path.is_file():
+    if text and path.is_dir():
+        raise click.BadParameter(f"{text} is a folder; name the recordings in it.")
+    if not text or not path.is_file():
         raise click.BadParameter(f"there is no file {text}; give a path, or an address such as https://host/call.mp3.")
     return path.resolve().as_uri()
 

@@ -8,8 +8,8 @@ import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
-from cli.client import online
-from config.settings import Settings, SettingsError, load
+from cli.client import ALONE, online
+from config.settings import Settings, SettingsError, load, unknown
 from tasks.diagnose import NOTHING, recognise_tone
 from tasks.errors import JobError
 from tasks.job.request import JobRequest
@@ -30,6 +30,8 @@ def examine(console: Console) -> bool:
         console.print(f"✗ settings: {error}", style="red", markup=False, soft_wrap=True)
         return False
     console.print("✓ settings", style="green")
+    for name in unknown():
+        console.print(f"! {name} is no setting of this version; is it a typing error?", style="yellow", markup=False)
     checks: dict[str, Callable[[Settings], str]] = {
         "redis": check_redis,
         "workers": check_workers,
@@ -66,7 +68,7 @@ def check_redis(settings: Settings) -> str:
     policy = about.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise Ailment(f"maxmemory-policy is {policy}, so jobs can vanish; set it to noeviction")
-    return f"version {about.get('redis_version')}"
+    return f"Valkey {about['valkey_version']}" if "valkey_version" in about else f"Redis {about.get('redis_version')}"
 
 
 def check_workers(settings: Settings) -> str:
@@ -78,7 +80,7 @@ def check_workers(settings: Settings) -> str:
     except OperationalError:
         raise Ailment("cannot be asked without Redis") from None
     if not names:
-        raise Ailment("none answers; start one with: celery -A worker.app worker")
+        raise Ailment(ALONE)
     return ", ".join(names)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from cli.client import Client, Job
+from cli.client import ALONE, Client, Job
 from tasks.job.keys import ENDED
 from tasks.job.view import JobView
 
@@ -102,4 +102,4 @@ def _bars(console: Console) -> Progress:
 
 def _say_if_alone(client: Client, console: Console) -> None:
     if not client.workers():
-        console.print("No worker answers; start one with: celery -A worker.app worker", style="yellow")
+        console.print(ALONE, style="yellow", soft_wrap=True)

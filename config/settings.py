@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
@@ -241,7 +242,7 @@ class AudioSettings(Group):
     def _folders(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         for root in roots:
             if not root.is_absolute() or not root.is_dir():
-                raise ValueError(f"{root} is not an absolute path of a folder")
+                raise ValueError(f"there is no folder {root}, or its path is not absolute")
         return tuple(root.resolve() for root in roots)
 
 
@@ -354,4 +355,5 @@ def _sentence(problem: Any, by_name: dict[Any, FieldInfo]) -> str:
 def unknown() -> list[str]:
     """Variables that look like ours and mean nothing to this version: most likely typing errors."""
     known = {field.validation_alias for group in GROUPS.values() for field in group.model_fields.values()}
-    return sorted(name for name in os.environ if name.startswith("STENOPOOL_") and name not in known)
+    given = os.environ.keys() | dotenv_values(".env").keys()
+    return sorted(name for name in given if name.startswith("STENOPOOL_") and name not in known)

@@ -8,7 +8,7 @@ from config.logs import redacted
 address = "127.0.0.1"
 port = 5555
 max_tasks = 10_000
-tasks_columns = "name,uuid,state,args,received,runtime,worker"
+tasks_columns = "uuid,state,args,received,runtime,worker"
 
 
 def format_task(task: Any) -> Any:

@@ -100,7 +100,8 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        # What was interrupted has nothing to finish.
+        self.stop(STOP_TIMEOUT if error is None else 1.0)
 
     @property
     def http_url(self) -> str:
@@ -128,10 +129,14 @@ class Stack:
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "INFO", *options]
         return self.run(name, command, self.env(**env)).wait_until(lambda process: " ready." in process.output)
 
-    def stop(self) -> None:
-        """Stop everything, the last started first."""
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Stop everything, the last started first. Ctrl-C meanwhile kills what is waited for; nothing is left behind."""
         while self.processes:
-            self.processes.pop().stop()
+            try:
+                self.processes[-1].stop(timeout)
+            except KeyboardInterrupt:
+                self.processes[-1].stop(timeout=0.0)
+            self.processes.pop()
 
 
 def free_port() -> int:

@@ -27,29 +27,31 @@ TIMEOUT = 100
 
 def main() -> int:
     """Run the demo; 0 if both recordings were transcribed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     folder = Path(get_assets_path())
     with tempfile.TemporaryDirectory(prefix="stenopool-") as scratch:
         say("starting Valkey, the emulator with the Moonshine model, and a worker …")
         try:
             with Stack(Path(scratch), engine="moonshine") as stack:
                 stack.worker(STENOPOOL_AUDIO_ROOTS=str(folder))
-                return transcribe(stack, [str(folder / name) for name in RECORDINGS])
+                return transcribe(stack, folder)
         except NotReady as error:
             say(str(error))
         except subprocess.TimeoutExpired:
             say(f"the transcripts did not come within {TIMEOUT} s; is the machine very busy?")
         except KeyboardInterrupt:
-            say("stopped; everything that was started is being stopped too")
+            say("interrupted; everything that it had started is stopped")
             return 130
         return 1
 
 
-def transcribe(stack: Stack, recordings: list[str]) -> int:
+def transcribe(stack: Stack, folder: Path) -> int:
     """What a user would type, against the stack."""
     say(f"stenopool transcribe --live --pace {PACE} {' '.join(RECORDINGS)}")
-    command = [sys.executable, "-m", "cli", "transcribe", "--live", "--pace", PACE, *recordings]
-    code = subprocess.run(command, env=stack.env(), timeout=TIMEOUT).returncode
+    command = [sys.executable, "-m", "cli", "transcribe", "--live", "--pace", PACE]
+    command += [str(folder / name) for name in RECORDINGS]
+    code = subprocess.run(command, env=stack.env(STENOPOOL_AUDIO_ROOTS=str(folder)), timeout=TIMEOUT).returncode
     with urllib.request.urlopen(f"{stack.http_url}/logbook", timeout=5) as answer:
         seen = json.load(answer)["summary"]
     say(f"the emulator saw {seen['streams']} recognitions over {seen['connections']} connections")

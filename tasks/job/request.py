@@ -116,7 +116,7 @@ def _sentence(error: ValidationError) -> str:
     if not name:
         return "The name of an option is not valid: it must be plain text."
     if problem["type"] == "extra_forbidden":
-        known = ", ".join(JobRequest.model_fields)
+        known = ", ".join(option for option in JobRequest.model_fields if option not in NOT_YET)
         return f"{name} is not an option of this task; the options are {known}."
     if problem["type"] == "missing":
         return f"{name} is missing; give it as the first argument."

@@ -87,10 +87,18 @@ def test_a_path_becomes_an_absolute_file_reference(tmp_path: Path, monkeypatch: 
     assert reference("my call.wav") == f"{tmp_path.resolve().as_uri()}/my%20call.wav"
 
 
-@pytest.mark.parametrize("text", ["none.wav", ".", "", "/no/such/file"])
-def test_a_path_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("none.wav", "there is no file none.wav"),
+        ("/no/such/file", "there is no file"),
+        (".", "is a folder"),
+        ("", "there is no file"),
+    ],
+)
+def test_a_path_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(click.BadParameter, match="there is no file"):
+    with pytest.raises(click.BadParameter, match=said):
         reference(text)
 
 

@@ -104,7 +104,7 @@ def test_every_check_runs_also_after_one_that_failed(loaded: Callable[..., Setti
 
 def test_redis_is_known_by_its_version(loaded: Callable[..., Settings], client: redis.Redis) -> None:
     about: Any = client.info()
-    assert check_redis(loaded()) == f"version {about['redis_version']}"
+    assert check_redis(loaded()) == f"Valkey {about['valkey_version']}"
 
 
 def test_a_redis_that_does_not_answer_is_an_ailment(loaded: Callable[..., Settings]) -> None:

@@ -111,7 +111,8 @@ def test_the_table_in_the_docs_is_the_code_s() -> None:
 def test_a_variable_that_looks_like_ours_and_is_not_is_named(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     given(STENOPOOL_JOB_TTL="100")
     monkeypatch.setenv("STENOPOOL_JBO_TTL", "1")
-    assert unknown() == ["STENOPOOL_JBO_TTL"]
+    Path(".env").write_text("STENOPOOL_JOB_TLT=1\n")
+    assert unknown() == ["STENOPOOL_JBO_TTL", "STENOPOOL_JOB_TLT"]
 
 
 @pytest.mark.parametrize("content", [b"", b"two words", b"\xff\xfe", "kéy".encode(), b"a\nb"])
