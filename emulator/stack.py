@@ -130,7 +130,7 @@ class Stack:
         return self.run(name, command, self.env(**env)).wait_until(lambda process: " ready." in process.output)
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """Stop everything, the last started first. Ctrl-C meanwhile kills what is waited for; nothing is left behind."""
+        """Stop everything, the last started first. Ctrl-C meanwhile kills what is waited for; nothing is left."""
         while self.processes:
             try:
                 self.processes[-1].stop(timeout)
