@@ -93,11 +93,13 @@ def check_key(settings: Settings) -> str:
 
 def check_service(settings: Settings) -> str:
     """The service takes the key, and a short recognition to its end."""
-    with _ailing():
-        begun = time.monotonic()
+    begun = time.monotonic()
+    try:
         with translated(), _recognizer(settings) as recognizer:
             opened = time.monotonic()
             recognise_tone(recognizer, JobRequest(audio=NOTHING))
+    except JobError as error:
+        raise Ailment(str(error)) from None
     ended = time.monotonic()
     return f"handshake {1000 * (opened - begun):.0f} ms, recognition {1000 * (ended - opened):.0f} ms"
 
@@ -116,11 +118,3 @@ def _recognizer(settings: Settings) -> Iterator[Recognizer]:
         yield recognizer
     finally:
         hooks.close(recognizer)
-
-
-@contextmanager
-def _ailing() -> Iterator[None]:
-    try:
-        yield
-    except JobError as error:
-        raise Ailment(str(error)) from None

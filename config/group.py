@@ -37,6 +37,7 @@ class Group(BaseSettings):
 
 
 def about(field: FieldInfo) -> dict[str, Any]:
+    """What `setting` noted of a field beyond pydantic's own: `allowed`, in words, and whether it is `secret`."""
     return cast(dict[str, Any], field.json_schema_extra)
 
 

@@ -20,7 +20,6 @@ RECORDINGS = ("two_cities.wav", "beckett.wav")
 PACE = "2"
 """Twice real time, so that the demo is short; the default of a job is real time."""
 
-
 TIMEOUT = 100
 """Seconds for both recordings."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import FakeClock
 from worker.pool.book import Book
 from worker.pool.entry import Entry
 from worker.pool.policy import Policy
@@ -14,19 +15,6 @@ from worker.pool.pool import Pool
 from worker.pool.ticket import Ticket
 
 PATIENCE = 10.0  # for threads: never reached unless something is broken
-
-
-@dataclass
-class FakeClock:
-    """Stands still until it is told to go on."""
-
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(eq=False)
@@ -153,7 +141,7 @@ class Desk:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    return FakeClock(0.0)
 
 
 @pytest.fixture

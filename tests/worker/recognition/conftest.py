@@ -13,17 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import FakeClock
+
 WIRE = pathlib.Path(__file__).parents[2] / "wire"
 TASK = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 PATIENCE = 10.0  # bounds every wait of the server; no test that passes comes near it
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class ScriptedTransport:
