@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo up test format lint types erase unit sdk integration faults coverage lock clean
+.PHONY: help setup demo up bench test format lint types erase unit sdk integration faults coverage lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -31,9 +31,16 @@ up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Fl
 	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$(python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
 	honcho -e /dev/null start || [ $$? -eq 130 ]
 
+BENCHES = first_word sizes
+
+bench: $(addprefix bench-,$(BENCHES))  ## every benchmark, each against its baseline in the same run; tables in bench/results
+
+bench-%: $(READY)  # make bench-first_word runs one
+	@$(BIN)/python -m bench.$*
+
 # Each layer names its folders: pytest fails when one is missing or holds no test, so no layer can go missing unseen.
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
-UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/test_architecture.py tests/test_docs.py tests/test_exports.py
+UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/bench tests/test_architecture.py tests/test_docs.py tests/test_exports.py
 SDK = tests/emulator/test_sdk.py
 
 test: format lint types erase unit sdk integration faults coverage  ## everything that CI runs

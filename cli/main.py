@@ -1,4 +1,4 @@
-"""`stenopool`: transcribe, status, watch, doctor.
+"""`stenopool`: transcribe, status, watch, pool, doctor.
 
 Progress goes to stderr, results to stdout; the exit code is 0 only if all went well.
 """
@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +20,10 @@ from rich.console import Console
 from cli.client import Client, Job, name_of, reference
 from cli.doctor import examine
 from cli.follow import Line, follow
+from cli.pool import NOBODY, look, stdout, table
+from cli.pool import watch as watch_pool
 from tasks.errors import Unavailable
+from worker.report import Reports
 
 Write = Callable[[Line], None]
 """Gives out one job's transcript."""
@@ -127,6 +131,30 @@ def readable(name: str, value: str) -> str:
     if not name.endswith("_at"):
         return value
     return datetime.fromtimestamp(float(value)).astimezone().isoformat(" ", "seconds")
+
+
+@cli.command(
+    short_help="Show the recognisers of every process.",
+    help="Show what the recognisers of every worker process do, and what limits it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, a list of all that each process reports.")
+@click.option("--watch", "watching", is_flag=True, help="Draw the table each second, until Ctrl-C.")
+def pool(as_json: bool, watching: bool) -> None:
+    if as_json and watching:
+        raise click.UsageError("--json prints once; leave out --watch.")
+    reports = Reports(client().redis)
+    if watching:
+        with suppress(KeyboardInterrupt):
+            watch_pool(reports, stdout())
+        return
+    found = look(reports)
+    if as_json:
+        click.echo(json.dumps([{"process": name, **report} for name, report in found.items()], ensure_ascii=False))
+    elif found:
+        console = stdout()
+        console.print(table(found, console.width))
+    if not found:
+        fail(NOBODY)
 
 
 @cli.command(

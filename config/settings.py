@@ -20,6 +20,10 @@ SERVICE_IDLE_LIMIT = 60.0
 """Seconds after which the service closes a connection without a task (vendor's high-concurrency guide)."""
 
 
+MOST_RECOGNIZERS = 10_000
+"""Of one process; above what one process can stream."""
+
+
 class SettingsError(ValueError):
     """Raised when a setting is wrong; its text names each variable, its value and what is allowed."""
 
@@ -104,29 +108,55 @@ class UpstreamSettings(Group):
 
 
 class PoolSettings(Group):
-    """How many recognisers a process keeps, and for how long."""
+    """How many recognisers a process keeps, how it makes them, and for how long it keeps them."""
 
     size: int | None = setting(
         "RECOGNITION_OBJECTPOOL_SIZE",
         None,
         "a whole number from 1 to 10000",
-        "Recognisers that a process keeps warm (a prefork child is a process). Default: the jobs it runs at once.",
+        "Recognisers that a process keeps warm (a prefork child is a process). "
+        "Default: the jobs it runs at once, one more, and one more for each ten.",
         ge=1,
-        le=10_000,
+        le=MOST_RECOGNIZERS,
     )
     connections: int | None = setting(
         "DASHSCOPE_CONNECTION_POOL_SIZE",
         None,
         "a whole number from 1 to 10000, at least RECOGNITION_OBJECTPOOL_SIZE",
-        "Most connections of a process. Default: RECOGNITION_OBJECTPOOL_SIZE.",
+        "Most connections of a process. What it has beyond RECOGNITION_OBJECTPOOL_SIZE is opened when all are lent and "
+        "closed on return. Default: RECOGNITION_OBJECTPOOL_SIZE.",
         ge=1,
-        le=10_000,
+        le=MOST_RECOGNIZERS,
+    )
+    streams: int | None = setting(
+        "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS",
+        None,
+        "a whole number from 1 to 10000, at most DASHSCOPE_CONNECTION_POOL_SIZE",
+        "Most jobs of a process that stream at the same time; others wait. Default: no limit but the connections.",
+        ge=1,
+        le=MOST_RECOGNIZERS,
+    )
+    streams_per_host: int | None = setting(
+        "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST",
+        None,
+        "a whole number from 1 to 10000, at most DASHSCOPE_MAXIMUM_ASYNC_REQUESTS",
+        "The same for each host of the service. A process has one host, so the smaller of the two counts.",
+        ge=1,
+        le=MOST_RECOGNIZERS,
     )
     idle_time: float = setting(
         "DASHSCOPE_CONNECTION_IDLE_TIME",
         50.0,
         "seconds, more than 0 and less than 60",
         "An idle recogniser older than this is replaced. The service closes an idle connection after 60 seconds.",
+        gt=0,
+        lt=SERVICE_IDLE_LIMIT,
+    )
+    unused_time: float = setting(
+        "STENOPOOL_POOL_UNUSED_TIME",
+        20.0,
+        "seconds, more than 0 and less than 60",
+        "The same for one that has served no job yet: the service has been seen to give up such connections earlier.",
         gt=0,
         lt=SERVICE_IDLE_LIMIT,
     )
@@ -159,15 +189,57 @@ class PoolSettings(Group):
         ge=1,
         le=64,
     )
+    opens_per_second: float | None = setting(
+        "STENOPOOL_POOL_OPENS_PER_SECOND",
+        None,
+        "a number from 0.1 to 1000",
+        "Connections that a process opens in a second. Default: 20, or more where it takes more to keep all warm.",
+        ge=0.1,
+        le=1000,
+    )
+    spread: float = setting(
+        "STENOPOOL_POOL_WARM_SPREAD",
+        2.0,
+        "seconds, from 0 to 60",
+        "A process begins to warm at a random moment within this time, so that many that start together do not connect "
+        "together. A job does not wait for it.",
+        ge=0,
+        le=60,
+    )
+    warm_up_model: str | None = setting(
+        "STENOPOOL_POOL_WARM_UP_MODEL",
+        None,
+        "a model's name",
+        "Each new recogniser first hears a second of a tone with this model, which the account pays for. "
+        "None: the handshake is enough.",
+    )
+
+    @property
+    def most_streams(self) -> int | None:
+        """How many jobs may stream at once; None for no limit of its own."""
+        return min(filter(None, (self.streams, self.streams_per_host)), default=None)
 
     @model_validator(mode="after")
     def _ordered(self) -> "PoolSettings":
-        if self.size and self.connections and self.size > self.connections:
-            raise ValueError(
-                f"RECOGNITION_OBJECTPOOL_SIZE={self.size} must not be above "
-                f"DASHSCOPE_CONNECTION_POOL_SIZE={self.connections}; raise the second or lower the first"
-            )
+        """The constraints of the vendor's guides on these sizes."""
+        self._at_most("RECOGNITION_OBJECTPOOL_SIZE", self.size, "DASHSCOPE_CONNECTION_POOL_SIZE", self.connections)
+        self._at_most(
+            "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS", self.streams, "DASHSCOPE_CONNECTION_POOL_SIZE", self.connections
+        )
+        self._at_most(
+            "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST",
+            self.streams_per_host,
+            "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS",
+            self.streams,
+        )
         return self
+
+    @staticmethod
+    def _at_most(smaller: str, value: int | None, larger: str, bound: int | None) -> None:
+        if value and bound and value > bound:
+            raise ValueError(
+                f"{smaller}={value} must not be above {larger}={bound}; raise the second or lower the first"
+            )
 
 
 class RedisSettings(Group):

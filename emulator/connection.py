@@ -216,6 +216,7 @@ class Connection:
 
     def _timed_out(self) -> None:
         if self.is_idle:
+            self._service.logbook.connection_timed_out()
             self.hang_up(self._service.limits.close_code)
             return
         if self._link.stalled or self._link.read_pause:

@@ -10,7 +10,7 @@ __all__ = ["CONNECTION_KINDS", "HTTP_KINDS", "NOW_KINDS", "TASK_KINDS", "Fault",
 
 CONNECTION_KINDS = ("http_status", "accept_never", "no_pong")
 HTTP_KINDS = ("generation_status",)
-NOW_KINDS = ("close_idle",)
+NOW_KINDS = ("abort_all", "close_idle")
 TASK_KINDS = (
     "abort",
     "binary",
@@ -113,7 +113,7 @@ class Faults:
             return tuple(self._pending)
 
     def add(self, *faults: Fault) -> None:
-        """Order faults. One that needs no taker, such as `close_idle`, happens at once if a server is running."""
+        """Order faults. One that needs no taker, such as `abort_all`, happens at once if a server is running."""
         for fault in faults:
             if fault.kind not in NOW_KINDS:
                 with self._lock:

@@ -81,10 +81,26 @@ class TaskRecord:
         return wire | ({"chunks": list(self.chunks)} if with_chunks else {})
 
 
+class Rate:
+    """How many of something came in a second, at most."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._recent: collections.deque[float] = collections.deque()
+
+    def note(self, now: float) -> None:
+        self._recent.append(now)
+        while self._recent[0] <= now - 1.0:
+            self._recent.popleft()
+        self.most = max(self.most, len(self._recent))
+
+
 class Logbook:
     """Counts and task records; safe to read from any thread while the server runs.
 
-    `tcp` counts accepted TCP connections, `connections` WebSocket upgrades, `streams` tasks that were let in.
+    `tcp` counts accepted TCP connections, `connections` WebSocket upgrades, `streams` tasks that were let in. The
+    largest numbers in any one second are of upgrades asked for, refused ones too, and of tasks that were let in.
+    `idle_closed` counts connections that the service closed because nothing came on them.
     """
 
     def __init__(self, keep_audio: bool = False) -> None:
@@ -97,14 +113,15 @@ class Logbook:
         self.connections = 0
         self.connections_open = 0
         self.connections_max = 0
+        self.idle_closed = 0
+        self.upgrades = Rate()
         self.rejected: dict[int, int] = {}
         self.streams = 0
         self.streams_open = 0
         self.streams_max = 0
-        self.starts_per_second_max = 0
+        self.starts = Rate()
         self.generations = 0
         self.errors: collections.deque[str] = collections.deque(maxlen=MAX_ERRORS)
-        self._starts: collections.deque[float] = collections.deque()
         self._tasks: collections.deque[TaskRecord] = collections.deque(maxlen=MAX_TASKS)
 
     def __repr__(self) -> str:
@@ -127,8 +144,10 @@ class Logbook:
             per_connection = collections.Counter(task.connection for task in self._tasks)
             names = ("tcp", "connections", "connections_open", "connections_max", "streams", "streams_open")
             return {name: getattr(self, name) for name in names} | {
+                "idle_closed": self.idle_closed,
                 "streams_max": self.streams_max,
-                "starts_per_second_max": self.starts_per_second_max,
+                "starts_per_second_max": self.starts.most,
+                "upgrades_per_second_max": self.upgrades.most,
                 "generations": self.generations,
                 "rejected": {str(status): count for status, count in self.rejected.items()},
                 "errors": list(self.errors),
@@ -162,6 +181,7 @@ class Logbook:
         with self._changed:
             self.connections += 1
             self.connections_open += 1
+            self.upgrades.note(time.monotonic())
             self.connections_max = max(self.connections_max, self.connections_open)
             self._changed.notify_all()
             return self.connections
@@ -171,9 +191,15 @@ class Logbook:
             self.connections_open -= 1
             self._changed.notify_all()
 
+    def connection_timed_out(self) -> None:
+        with self._changed:
+            self.idle_closed += 1
+            self._changed.notify_all()
+
     def upgrade_rejected(self, status: int) -> None:
         with self._changed:
             self.rejected[status] = self.rejected.get(status, 0) + 1
+            self.upgrades.note(time.monotonic())
             self._changed.notify_all()
 
     def protocol_error(self, text: str) -> None:
@@ -203,10 +229,7 @@ class Logbook:
             self.streams += 1
             self.streams_open += 1
             self.streams_max = max(self.streams_max, self.streams_open)
-            self._starts.append(now)
-            while self._starts[0] <= now - 1.0:
-                self._starts.popleft()
-            self.starts_per_second_max = max(self.starts_per_second_max, len(self._starts))
+            self.starts.note(now)
             self._changed.notify_all()
 
     def stream_closed(self) -> None:

@@ -63,7 +63,7 @@ class Server:
         except OSError:
             await self.stop()
             raise
-        self.faults.on_now(lambda fault: _call_soon(loop, self._close_idle, fault))
+        self.faults.on_now(lambda fault: _call_soon(loop, self._strike, fault))
         found: int = self._listener.sockets[0].getsockname()[1]
         return found
 
@@ -146,9 +146,11 @@ class Server:
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return web.json_response(generation.error_body(code, message), status=status, headers=headers)
 
-    def _close_idle(self, fault: Fault) -> None:
+    def _strike(self, fault: Fault) -> None:
         for connection in list(self._connections):
-            if connection.is_idle:
+            if fault.kind == "abort_all":
+                connection.abort()
+            elif connection.is_idle:
                 connection.hang_up(fault.number(1011), fault.message)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -123,11 +123,17 @@ class Stack:
         self.processes.append(process)
         return process
 
-    def worker(self, pool: str = "prefork", concurrency: int = 2, name: str = "worker", **env: str) -> Process:
+    def worker(
+        self, pool: str = "prefork", concurrency: int = 2, name: str = "worker", options: Sequence[str] = (), **env: str
+    ) -> Process:
         """Start a worker and wait until it is ready."""
-        options = ["-P", pool, "-c", str(concurrency), "-n", f"{name}@%h", "--without-gossip", "--without-mingle"]
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "INFO", *options]
-        return self.run(name, command, self.env(**env)).wait_until(lambda process: " ready." in process.output)
+        return self.start_worker(pool, concurrency, name, options, **env).wait_until(is_ready)
+
+    def start_worker(self, pool: str, concurrency: int, name: str, options: Sequence[str] = (), **env: str) -> Process:
+        """Start a worker, with further options of Celery's, and wait for nothing: Redis may still be missing."""
+        common = ["-P", pool, "-c", str(concurrency), "-n", f"{name}@%h", "--without-gossip", "--without-mingle"]
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "INFO", *common, *options]
+        return self.run(name, command, self.env(**env))
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Stop everything, the last started first. Ctrl-C meanwhile kills what is waited for; nothing is left."""
@@ -137,6 +143,11 @@ class Stack:
             except KeyboardInterrupt:
                 self.processes[-1].stop(timeout=0.0)
             self.processes.pop()
+
+
+def is_ready(worker: Process) -> bool:
+    """Whether a worker takes jobs."""
+    return " ready." in worker.output
 
 
 def free_port() -> int:

@@ -39,6 +39,7 @@ def command(server: str, host: str, port: int) -> list[str]:
     options = {
         "--bind": host,
         "--port": str(port),
+        "--databases": "64",
         "--dir": tempfile.gettempdir(),
         "--save": "",
         "--appendonly": "no",

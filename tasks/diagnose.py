@@ -1,18 +1,15 @@
 """Celery shell of the self-test: one recognition end to end, from inside a worker."""
 
-import math
+import contextlib
 import time
-from array import array
-from collections.abc import Iterator
 from typing import Any
 
 from celery import shared_task
 
-from tasks.audio.pacing import paced
 from tasks.job.request import JobRequest
 from tasks.transcribe import JobTask
 from tasks.transcription import translated
-from worker.recognition import NoSpeech, Recognizer
+from worker.recognition import NoSpeech, Recognizer, hear_tone
 from worker.runtime import runtime
 
 TIMEOUT = 60.0
@@ -35,7 +32,7 @@ def diagnose(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     house = runtime()
     begun = time.monotonic()
     with translated(), house.pool.lease(TIMEOUT, borrower=f"diagnose {self.request.id}") as recognizer:
-        leased, reused = time.monotonic(), recognizer.tasks > 0
+        leased, reused = time.monotonic(), recognizer.connected_at < begun
         recognise_tone(recognizer, request)
     return {
         "worker": self.request.hostname,
@@ -49,20 +46,12 @@ def diagnose(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
 
 def recognise_tone(recognizer: Recognizer, request: JobRequest) -> None:
     """One recognition of a second of a tone. It has no words; that the service took it to the end is the answer."""
-    events = recognizer.transcribe(
-        model=request.model,
-        parameters=request.wire_parameters(),
-        resources=request.wire_resources(),
-        chunks=paced(_tone(request.sample_rate), rate=request.sample_rate, pace=1.0),
-        deadline=time.monotonic() + TIMEOUT,
-    )
-    try:
-        for _ in events:
-            pass
-    except NoSpeech:
-        return
-
-
-def _tone(rate: int, hertz: float = 440.0) -> Iterator[bytes]:
-    samples = (round(8000 * math.sin(2 * math.pi * hertz * n / rate)) for n in range(rate))
-    yield array("h", samples).tobytes()
+    with contextlib.suppress(NoSpeech):
+        hear_tone(
+            recognizer,
+            model=request.model,
+            parameters=request.wire_parameters(),
+            resources=request.wire_resources(),
+            spacing=0.1,  # as a speaker would bring it
+            deadline=time.monotonic() + TIMEOUT,
+        )

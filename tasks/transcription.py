@@ -1,5 +1,6 @@
 """The use case, top to bottom: reference -> audio -> recogniser -> sentences -> transcript -> record."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,16 +14,22 @@ from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
 from tasks.transcript.assemble import Timeline, joined, shown
 from worker.pool import OpenFailed, PoolError, PoolTimeout
-from worker.recognition import Chunk, Final, NoSpeech, Partial, RecognitionError, Recognizer
+from worker.recognition import Chunk, Final, NoSpeech, OutOfStep, Partial, RecognitionError, Recognizer, TransportError
 
 OpenAudio = Callable[[AudioReference, int], AbstractContextManager[Recording]]
 """Opens a reference at a sample rate in hertz."""
 
 
+STALE = (TransportError, OutOfStep)
+"""How a connection fails that stood idle for too long: it is dead, or the service believes a task to be running."""
+
+
 class Recognizers(Protocol):
     """Where a recogniser can be borrowed: the process's pool."""
 
-    def lease(self, timeout: float | None = None, *, borrower: str = "") -> AbstractContextManager[Recognizer]: ...
+    def lease(
+        self, timeout: float | None = None, *, borrower: str = "", fresh: bool = False
+    ) -> AbstractContextManager[Recognizer]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,13 +57,16 @@ def run(
     with open_audio(reference, request.sample_rate) as recording:
         watch.reach("opened")
         record.recording(recording.duration_ms)
-        with translated(), recognizers.lease(borrower=attempt.job_id) as recognizer:
-            watch.reach("leased")
-            reused = recognizer.tasks > 0
-            chunks = meter.measured(paced(recording.blocks(), rate=request.sample_rate, pace=request.pace))
-            for heard in _events(request, attempt, recognizer, chunks, meter):
-                watch.reach("heard")
-                _take(heard, timeline, record, live=request.live)
+        stream = Stream(
+            request=request,
+            attempt=attempt,
+            chunks=meter.measured(paced(recording.blocks(), rate=request.sample_rate, pace=request.pace)),
+            meter=meter,
+            watch=watch,
+            take=lambda heard: _take(heard, timeline, record, live=request.live),
+        )
+        with translated():
+            reused = stream.run(recognizers)
     result = {
         "job_id": attempt.job_id,
         "audio": reference.shown,
@@ -75,23 +85,53 @@ def run(
     return result
 
 
-def _events(
-    request: JobRequest, attempt: Attempt, recognizer: Recognizer, chunks: Iterator[Chunk], meter: Meter
-) -> Iterator[Partial | Final]:
-    events = recognizer.transcribe(
-        model=request.model,
-        parameters=request.wire_parameters(),
-        resources=request.wire_resources(),
-        chunks=chunks,
-        deadline=attempt.deadline,
-    )
-    try:
-        yield from (event for event in events if isinstance(event, Partial | Final))
-    except NoSpeech:
-        # To the service a recording without speech is a failed task; to its owner it is a transcript without sentences.
-        # Said before all the audio was sent, it is a failure for both.
-        if not meter.complete:
-            raise
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """One recording's way through a recogniser."""
+
+    request: JobRequest
+    attempt: Attempt
+    chunks: Iterator[Chunk]
+    meter: Meter
+    watch: Stopwatch
+    take: Callable[[Partial | Final], None]
+
+    def run(self, recognizers: Recognizers) -> bool:
+        """Over a warm recogniser; once more over one that was never used, if the first proves stale before it took any
+        audio. Says whether the connection was there before the job needed it.
+        """
+        asked = time.monotonic()
+        with recognizers.lease(borrower=self.attempt.job_id) as recognizer:
+            reused = recognizer.connected_at < asked
+            try:
+                self._over(recognizer)
+                return reused
+            except STALE:
+                if recognizer.took_audio:
+                    raise
+        with recognizers.lease(borrower=self.attempt.job_id, fresh=True) as recognizer:
+            self._over(recognizer)
+        return False
+
+    def _over(self, recognizer: Recognizer) -> None:
+        self.watch.reach("leased")
+        events = recognizer.transcribe(
+            model=self.request.model,
+            parameters=self.request.wire_parameters(),
+            resources=self.request.wire_resources(),
+            chunks=self.chunks,
+            deadline=self.attempt.deadline,
+        )
+        try:
+            for event in events:
+                if isinstance(event, Partial | Final):
+                    self.watch.reach("heard")
+                    self.take(event)
+        except NoSpeech:
+            # To the service a recording without speech is a failed task; to its owner it is a transcript without
+            # sentences. Said before all the audio was sent, it is a failure for both.
+            if not self.meter.complete:
+                raise
 
 
 def _take(heard: Partial | Final, timeline: Timeline, record: JobRecord, *, live: bool) -> None:
@@ -131,6 +171,6 @@ def _why(late: PoolTimeout) -> str:
             "See what is wrong with: stenopool doctor."
         )
     return (
-        f"All recognisers were busy for {late.seconds:.0f} s ({late.figures}): raise RECOGNITION_OBJECTPOOL_SIZE, or "
-        "lower the worker's concurrency."
+        f"All recognisers were busy for {late.seconds:.0f} s ({late.figures}): raise RECOGNITION_OBJECTPOOL_SIZE, "
+        "DASHSCOPE_CONNECTION_POOL_SIZE or DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, or lower the worker's concurrency."
     )

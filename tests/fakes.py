@@ -1,5 +1,6 @@
 """Small stand-ins that speak the real interfaces."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,10 +22,11 @@ class FakeClock:
 
 
 class FakeRecognizer:
-    """Takes all the audio, then gives the events (or raises the error) that it was made with."""
+    """Takes all the audio (or `takes` chunks), then gives the events (or raises the error) that it was made with."""
 
-    def __init__(self, *events: Event | Exception, tasks: int = 0, takes: int | None = None) -> None:
-        self.tasks = tasks
+    def __init__(self, *events: Event | Exception, connected_at: float = 0.0, takes: int | None = None) -> None:
+        self.connected_at = connected_at
+        self.took_audio = False
         self.heard = b""
         self.asked: dict[str, Any] = {}
         self._events = events
@@ -40,10 +42,9 @@ class FakeRecognizer:
         deadline: float,
     ) -> Iterator[Event]:
         self.asked = {"model": model, "parameters": parameters, "resources": resources, "deadline": deadline}
-        for number, chunk in enumerate(chunks, 1):
+        for chunk in itertools.islice(chunks, self._takes):
+            self.took_audio = True
             self.heard += chunk.data
-            if number == self._takes:
-                break
         for event in self._events:
             if isinstance(event, Exception):
                 raise event
@@ -51,19 +52,22 @@ class FakeRecognizer:
 
 
 class FakeRecognizers:
-    """A pool of one; notes who borrowed, and whether it came back."""
+    """Lends what it was made with, one after the other and the last for ever; notes to whom, and what came back."""
 
-    def __init__(self, lent: Any) -> None:
-        self.lent = lent
+    def __init__(self, *lent: Any) -> None:
+        self.lent = list(lent)
         self.borrowers: list[str] = []
+        self.fresh: list[bool] = []
         self.returned = 0
 
     @contextmanager
-    def lease(self, timeout: float | None = None, *, borrower: str = "") -> Iterator[Any]:
-        if isinstance(self.lent, Exception):
-            raise self.lent
+    def lease(self, timeout: float | None = None, *, borrower: str = "", fresh: bool = False) -> Iterator[Any]:
+        lent = self.lent.pop(0) if len(self.lent) > 1 else self.lent[0]
+        if isinstance(lent, Exception):
+            raise lent
         self.borrowers.append(borrower)
+        self.fresh.append(fresh)
         try:
-            yield self.lent
+            yield lent
         finally:
             self.returned += 1

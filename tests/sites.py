@@ -1,16 +1,16 @@
 """One Valkey, one emulator and a worker for each execution pool: real processes, shared by the tests that need them.
 
-Each worker has a database of its own, so that each test knows who ran its job.
+Each worker has a database of its own, so that each test knows who ran its job. A test that counts connections has an
+emulator of its own, too: on the common one all workers connect.
 """
 
 import json
 import time
 import urllib.request
 import uuid
-import wave
-from array import array
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,36 +18,75 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
-from emulator.stack import Process, Stack
+from emulator import BackgroundEmulator, Limits
+from emulator.stack import Process, Stack, is_ready
+from worker.report import Report, Reports, together
+from worker.sizing import with_spare
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 CONCURRENCY = 2
 KEY = "sk-emulator-only"
 TIMEOUT = 30.0
+DATABASES = 64
+
+
+def kept(pool: str, concurrency: int = CONCURRENCY) -> int:
+    """How many recognisers a worker keeps, all its processes together."""
+    if pool in ("threads", "gevent"):
+        return with_spare(concurrency)
+    return with_spare(1) * (concurrency if pool == "prefork" else 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """How a worker is started, beside its settings."""
+
+    concurrency: int = CONCURRENCY
+    options: tuple[str, ...] = ()
+    redis_url: str | None = None
+    wait: bool = True
+
+
+ORDINARY = Launch()
 
 
 class Site:
     """A worker, and a client that knows nothing of ours but the broker's address."""
 
-    def __init__(self, stack: Stack, pool: str, database: int, **env: str) -> None:
+    def __init__(self, stack: Stack, pool: str, database: int, how: Launch = ORDINARY, /, **env: str) -> None:
         self.stack = stack
         self.pool = pool
         self.folder = stack.folder / "audio"
-        self.redis_url = stack.redis_url.rsplit("/", 1)[0] + f"/{database}"
+        self.redis_url = how.redis_url or stack.redis_url.rsplit("/", 1)[0] + f"/{database}"
         self.redis = redis.Redis.from_url(self.redis_url)
         self.client = Celery("web", broker=self.redis_url, backend=self.redis_url, set_as_current=False)
         self.env = stack.env(
             **{
                 "STENOPOOL_REDIS_URL": self.redis_url,
                 "STENOPOOL_AUDIO_ROOTS": str(self.folder),
+                "STENOPOOL_POOL_WARM_SPREAD": "0",
                 "DASHSCOPE_API_KEY": KEY,
             }
             | env
         )
-        self.worker: Process = stack.worker(pool, CONCURRENCY, name=f"{pool}{database}", **self.env)
+        self.emulator_url = self.env["DASHSCOPE_WEBSOCKET_BASE_URL"].replace("ws", "http", 1).split("/api-ws")[0]
+        name = f"{pool}{database}-{uuid.uuid4().hex[:4]}"
+        self.worker: Process = stack.start_worker(pool, how.concurrency, name, how.options, **self.env)
+        if how.wait:
+            self.ready()
 
-    def send(self, *args: Any, **options: Any) -> AsyncResult[Any]:
-        return self.client.send_task("tasks.transcribe", args=args, kwargs=options)
+    def ready(self) -> "Site":
+        """Wait until the worker takes jobs."""
+        self.worker.wait_until(is_ready)
+        return self
+
+    def send(self, *args: Any, celery: Mapping[str, Any] | None = None, **options: Any) -> AsyncResult[Any]:
+        """Put a job on the queue; `celery` are options of Celery's own, such as a time limit."""
+        return self.client.send_task("tasks.transcribe", args=args, kwargs=options, **(celery or {}))
+
+    def run(self, references: Iterable[str], **options: Any) -> list[dict[str, Any]]:
+        """Send all at once; the results in the same order."""
+        return [job.get(timeout=TIMEOUT) for job in [self.send(one, **options) for one in references]]
 
     def transcribe(self, *args: Any, **options: Any) -> dict[str, Any]:
         result: dict[str, Any] = self.send(*args, **options).get(timeout=TIMEOUT)
@@ -72,18 +111,49 @@ class Site:
         return [task for task in self.logbook()["tasks"] if task["parameters"].get("marker") == marker]
 
     def logbook(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.stack.http_url}/logbook?chunks=1", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.emulator_url}/logbook?chunks=1", timeout=10) as answer:
             book: dict[str, Any] = json.load(answer)
         return book
 
     def fault(self, **fault: Any) -> None:
         """Order a fault of the service; the next connection or recognition that it suits takes it."""
-        order = urllib.request.Request(f"{self.stack.http_url}/faults", json.dumps(fault).encode(), method="POST")
+        order = urllib.request.Request(f"{self.emulator_url}/faults", json.dumps(fault).encode(), method="POST")
         urllib.request.urlopen(order, timeout=10).close()
+
+    def reports(self) -> list[Report]:
+        """What the worker's processes have reported of their pools."""
+        board = Reports.at(self.redis_url)
+        try:
+            return list(board.read(board.names()).values())
+        finally:
+            board.close()
+
+    def figure(self, name: str) -> float:
+        """A figure of the pools of all processes together, as it was reported last."""
+        return sum(float(report[name]) for report in self.reports())
+
+    def figures(self) -> Report:
+        """The figures of all processes together as of now: those that were reported last are up to five seconds old."""
+        now, until = time.time(), time.monotonic() + TIMEOUT
+        while not (reports := self.reports()) or any(float(report["reported_at"]) < now for report in reports):
+            assert time.monotonic() < until, f"no report within {TIMEOUT:g} s"
+            time.sleep(0.05)
+        return together(reports)
+
+    def is_warm(self, kept: int) -> bool:
+        """Whether so many recognisers stand by and none is being opened."""
+        return (self.figure("idle"), self.figure("opening")) == (kept, 0)
 
     def close(self) -> None:
         self.redis.close()
         self.client.close()
+
+    def end(self) -> None:
+        """Kill the worker and forget all that it wrote: nothing that it would finish matters any more."""
+        self.worker.stop(timeout=0.0)
+        with suppress(redis.ConnectionError):  # a Redis of the test's own, which has stopped
+            self.redis.flushdb()
+        self.close()
 
 
 @pytest.fixture(scope="session")
@@ -96,19 +166,63 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def sites(stack: Stack) -> Iterator[Callable[..., Site]]:
+def databases() -> list[int]:
+    """Numbers of databases that nobody uses."""
+    return list(reversed(range(DATABASES)))
+
+
+@pytest.fixture(scope="session")
+def sites(stack: Stack, databases: list[int]) -> Iterator[Callable[..., Site]]:
     """Makes a site for a pool, or for a pool with settings of its own, once."""
     made: dict[str, Site] = {}
 
     def site(pool: str, **env: str) -> Site:
         name = f"{pool} {sorted(env.items())}"
         if name not in made:
-            made[name] = Site(stack, pool, len(made), **env)
+            made[name] = Site(stack, pool, databases.pop(), **env)
         return made[name]
 
     yield site
     for one in made.values():
-        one.close()
+        one.end()
+
+
+@contextmanager
+def ending(stack: Stack, databases: list[int]) -> Iterator[Callable[..., Site]]:
+    """Starts sites of any shape, which end with the context."""
+    with ExitStack() as ends:
+
+        def start(pool: str, emulator: BackgroundEmulator | None = None, how: Launch = ORDINARY, **env: str) -> Site:
+            where = {} if emulator is None else {"DASHSCOPE_WEBSOCKET_BASE_URL": emulator.url}
+            number = databases.pop()
+            ends.callback(databases.append, number)
+            site = Site(stack, pool, number, how, **where | env)
+            ends.callback(site.end)
+            return site
+
+        yield start
+
+
+@pytest.fixture
+def alone(stack: Stack, databases: list[int]) -> Iterator[Callable[..., Site]]:
+    """Makes a site of a test's own, which ends with the test; with the emulator that it is given."""
+    with ending(stack, databases) as start:
+        yield start
+
+
+@pytest.fixture
+def service() -> Iterator[Callable[..., BackgroundEmulator]]:
+    """Makes an emulator of a test's own, without a limit of starts unless it is given one."""
+    made: list[BackgroundEmulator] = []
+
+    def start(port: int = 0, **limits: Any) -> BackgroundEmulator:
+        made.append(BackgroundEmulator(limits=Limits(**{"starts_per_second": None} | limits), port=port))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
 
 
 @pytest.fixture(params=POOLS)
@@ -126,33 +240,6 @@ def threads(sites: Callable[..., Site]) -> Site:
 @pytest.fixture
 def marker() -> str:
     return uuid.uuid4().hex
-
-
-@pytest.fixture
-def wav(stack: Stack) -> Callable[..., Path]:
-    """Makes a recording in the folder that jobs may name."""
-
-    def make(samples: "array[int]", rate: int = 16_000) -> Path:
-        path = stack.folder / "audio" / f"{uuid.uuid4().hex}.wav"
-        with wave.open(str(path), "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(2)
-            out.setframerate(rate)
-            out.writeframes(samples.tobytes())
-        return path
-
-    return make
-
-
-@pytest.fixture
-def counter(wav: Callable[..., Path]) -> Callable[[float], Path]:
-    """Makes a recording whose samples carry a counter, so that what arrives proves itself."""
-
-    def make(seconds: float) -> Path:
-        samples = array("H", (n % 65_536 for n in range(round(seconds * 16_000))))
-        return wav(array("h", samples.tobytes()))
-
-    return make
 
 
 @pytest.fixture

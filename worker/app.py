@@ -4,7 +4,7 @@ from celery import Celery
 
 from config.celeryconfig import celery_options
 from config.settings import SettingsError, settings
-from worker import lifecycle
+from worker import lifecycle, steps
 
 __all__ = ["app", "lifecycle"]
 
@@ -16,6 +16,7 @@ def _create() -> Celery:
         raise SystemExit(f"stenopool cannot start:\n{error}") from None
     made = Celery("stenopool", include=["tasks.transcribe", "tasks.diagnose"])
     made.config_from_object(options)
+    steps.install(made)
     return made
 
 

@@ -8,8 +8,10 @@ Threads and gevent send no `worker_process_init`, solo sends no `worker_process_
 """
 
 import logging
+import time
 from typing import Any
 
+from billiard.process import current_process
 from celery.signals import (
     celeryd_after_setup,
     setup_logging,
@@ -17,23 +19,26 @@ from celery.signals import (
     worker_process_shutdown,
     worker_shutdown,
 )
+from celery.utils.nodenames import default_nodename
+from kombu.utils import functional
 
 from config import logs
-from config.settings import settings, unknown
+from config.settings import SettingsError, settings, unknown
 from worker import runtime
+from worker.sizing import cautions, policy
 
 CLOSE_TIMEOUT = 1.0
 """Seconds for closing politely. A prefork child leaves by os._exit after it: no exit handler would run later."""
 
-PREFORK, SOLO = "celery.concurrency.prefork", "celery.concurrency.solo"
+PREFORK, SOLO, GEVENT = "prefork", "solo", "gevent"
 
 log = logging.getLogger("worker")
 
 
-def warm(streams: int) -> None:
+def warm(worker: str | None, kind: str, streams: int) -> None:
     """Start warming and return at once: Celery kills a child that is not up within 4 seconds."""
     house = runtime.runtime(streams)
-    house.pool.open()
+    house.warm(worker or default_nodename(""), kind)
     log.info("warming %r", house)
 
 
@@ -43,22 +48,42 @@ def log_plainly(loglevel: int | str | None = None, logfile: str | None = None, *
 
 
 @worker_process_init.connect
-def warm_child(**_: Any) -> None:
-    warm(streams=1)
+def warm_child(sender: str | None = None, **_: Any) -> None:
+    warm(sender, SOLO if current_process().name == "MainProcess" else PREFORK, streams=1)
 
 
 @celeryd_after_setup.connect
-def begin(instance: Any, **_: Any) -> None:
-    kind = instance.pool_cls.__module__
+def begin(instance: Any, sender: str | None = None, **_: Any) -> None:
+    kind = kind_of(instance)
     processes, streams = shape(kind, instance.concurrency)
-    most = runtime.policy(settings(), streams).max_size
+    try:
+        most = policy(settings(), streams).max_size
+    except SettingsError as error:
+        raise SystemExit(f"stenopool cannot start:\n{error}") from None
     log.info(
         "up to %d connections to the service: processes %d, connections each %d", processes * most, processes, most
     )
+    for sentence in cautions(settings(), processes, streams):
+        log.warning("%s", sentence)
     for name in unknown():
         log.warning("%s is no setting of this version; is it a typing error?", name)
+    if kind == GEVENT:
+        wait_cooperatively()
     if kind not in (PREFORK, SOLO):
-        warm(streams)
+        warm(sender, kind, streams)
+
+
+def wait_cooperatively() -> None:
+    """kombu is imported before Celery lets gevent patch the process, and keeps the real `sleep`: between two tries to
+    reach a Redis that is away it would stop all streams, for longer than the service waits for audio.
+    """
+    functional.sleep = time.sleep  # type: ignore[attr-defined]
+
+
+def kind_of(worker: Any) -> str:
+    """What `celery worker -P` calls the worker's execution pool."""
+    module: str = worker.pool_cls.__module__.rpartition(".")[2]
+    return "threads" if module == "thread" else module
 
 
 def shape(kind: str, concurrency: int) -> tuple[int, int]:

@@ -9,8 +9,10 @@ from redis.retry import Retry
 
 from config.settings import Settings, settings
 from worker.http import HttpLimits, HttpPool
-from worker.pool import Policy, Pool
+from worker.pool import Pool
 from worker.recognition import Endpoint, Limits, Recognizer, RecognizerHooks
+from worker.report import Process, Reporter, Reports
+from worker.sizing import policy
 
 REDIS_CONNECTIONS = 32
 """Most connections of a process to Redis. A command takes well under a millisecond, so many streams share few."""
@@ -22,18 +24,32 @@ class Runtime:
     def __init__(self, settings: Settings, streams: int) -> None:
         self.settings = settings
         self.streams = streams
-        self.pool: Pool[Recognizer] = Pool("recognizer", recognizer_hooks(settings), policy(settings, streams))
+        self.hooks = recognizer_hooks(settings)
+        self.pool: Pool[Recognizer] = Pool("recognizer", self.hooks, policy(settings, streams))
         self.redis = redis_client(settings.redis.url)
         self.http = HttpPool(_http_limits(settings, streams), allow_private=settings.audio.allow_private)
+        self.reporter: Reporter | None = None
 
     def __repr__(self) -> str:
         return f"<Runtime pid {os.getpid()}, {self.streams} streams, {self.pool!r}>"
 
+    def warm(self, worker: str, kind: str) -> None:
+        """Begin to warm the pool and to report on it, in the background: as a process of this node and pool kind."""
+        self.pool.open()
+        if self.reporter is None:
+            process = Process(worker=worker, pool=kind, streams=self.streams)
+            self.reporter = Reporter(process, self.pool, self.hooks.load, Reports.at(self.settings.redis.url))
+            self.reporter.start()
+
     def close(self, timeout: float) -> None:
-        """Close what is open, in at most about `timeout` seconds."""
+        """Close what is open, in at most about twice `timeout` seconds."""
+        if self.reporter is not None:
+            self.reporter.stop()
         self.pool.close(timeout)
         self.http.close()
         self.redis.close()
+        if self.reporter is not None:
+            self.reporter.join(timeout)
 
 
 def redis_client(url: str) -> redis.Redis:
@@ -63,23 +79,8 @@ def recognizer_hooks(settings: Settings) -> RecognizerHooks:
         connect_timeout=upstream.connect_timeout,
         write_timeout=upstream.write_timeout,
     )
-    return RecognizerHooks(endpoint, Limits(started=upstream.started_timeout, finished=upstream.read_timeout))
-
-
-def policy(settings: Settings, streams: int) -> Policy:
-    """The limits of a pool in a process that runs `streams` jobs at once."""
-    pool = settings.pool
-    size = pool.size or min(streams, pool.connections or streams)
-    return Policy(
-        min_size=size,
-        max_size=pool.connections or size,
-        max_waiting=pool.waiting,
-        lease_timeout=min(pool.lease_timeout, settings.job.deadline),
-        max_idle=pool.idle_time,
-        max_lifetime=pool.lifetime,
-        openers=pool.openers,
-        max_lease=settings.job.deadline,
-    )
+    limits = Limits(started=upstream.started_timeout, finished=upstream.read_timeout)
+    return RecognizerHooks(endpoint, limits, settings.pool.warm_up_model)
 
 
 def _http_limits(settings: Settings, streams: int) -> HttpLimits:
@@ -101,6 +102,12 @@ def runtime(streams: int = 1) -> Runtime:
         if _made is None or _made[0] != os.getpid():
             _made = (os.getpid(), Runtime(settings(), streams))
         return _made[1]
+
+
+def made() -> Runtime | None:
+    """This process's runtime, if there is one; to look at it, not to make it."""
+    with _lock:
+        return _made[1] if _made is not None and _made[0] == os.getpid() else None
 
 
 def close(timeout: float) -> None:

@@ -37,6 +37,10 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(given: Given, tmp_path:
         ("RECOGNITION_OBJECTPOOL_SIZE", "0", "a whole number from 1 to 10000"),
         ("DASHSCOPE_CONNECTION_TIMEOUT", "-1", "seconds, more than 0"),
         ("DASHSCOPE_CONNECTION_IDLE_TIME", "60", "less than 60"),
+        ("STENOPOOL_POOL_UNUSED_TIME", "60", "less than 60"),
+        ("STENOPOOL_POOL_OPENS_PER_SECOND", "0", "a number from 0.1 to 1000"),
+        ("STENOPOOL_POOL_OPENS_PER_SECOND", "nan", "a number from 0.1 to 1000"),
+        ("STENOPOOL_POOL_WARM_SPREAD", "inf", "seconds, from 0 to 60"),
         ("DASHSCOPE_WEBSOCKET_BASE_URL", "https://host", "a ws:// or wss:// address"),
         ("DASHSCOPE_WEBSOCKET_BASE_URL", "wss://host:99999999/x", "a ws:// or wss:// address"),
         ("DASHSCOPE_READ_TIMEOUT", "inf", "seconds, more than 0"),
@@ -59,12 +63,6 @@ def test_every_wrong_value_is_named_at_once(given: Given) -> None:
         "RECOGNITION_OBJECTPOOL_SIZE",
         "STENOPOOL_JOB_TTL",
     ]
-
-
-def test_an_object_pool_above_the_connection_pool_says_which_to_change(given: Given) -> None:
-    with pytest.raises(SettingsError, match="raise the second or lower the first"):
-        given(RECOGNITION_OBJECTPOOL_SIZE="3", DASHSCOPE_CONNECTION_POOL_SIZE="2")
-    assert given(DASHSCOPE_CONNECTION_POOL_SIZE="3").pool.connections == 3
 
 
 def test_a_job_must_end_before_its_message_is_given_out_again(given: Given) -> None:
@@ -140,3 +138,29 @@ def test_every_variable_is_the_vendor_s_or_ours() -> None:
     names = [str(field.validation_alias) for group in GROUPS.values() for field in group.model_fields.values()]
     assert len(names) == len(set(names))
     assert all(name.startswith(("DASHSCOPE_", "STENOPOOL_")) or name == "RECOGNITION_OBJECTPOOL_SIZE" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"),
+    [
+        ("RECOGNITION_OBJECTPOOL_SIZE", "DASHSCOPE_CONNECTION_POOL_SIZE"),
+        ("DASHSCOPE_MAXIMUM_ASYNC_REQUESTS", "DASHSCOPE_CONNECTION_POOL_SIZE"),
+        ("DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST", "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS"),
+    ],
+)
+def test_the_guides_constraints_say_which_value_to_change(given: Given, smaller: str, larger: str) -> None:
+    assert given(**{smaller: "2", larger: "2"})
+    with pytest.raises(SettingsError) as error:
+        given(**{smaller: "3", larger: "2"})
+    assert str(error.value) == f"{smaller}=3 must not be above {larger}=2; raise the second or lower the first"
+
+
+@pytest.mark.parametrize(
+    ("in_all", "per_host", "most"), [(None, None, None), ("5", None, 5), (None, "4", 4), ("5", "4", 4)]
+)
+def test_the_smaller_of_the_two_limits_of_streams_counts(
+    given: Given, in_all: str | None, per_host: str | None, most: int | None
+) -> None:
+    names = ("DASHSCOPE_MAXIMUM_ASYNC_REQUESTS", "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST")
+    given_values = {name: value for name, value in zip(names, (in_all, per_host), strict=True) if value}
+    assert given(**given_values).pool.most_streams == most

@@ -19,7 +19,7 @@ def test_connections_and_streams_are_counted_now_and_at_most():
         book.stream_opened(now)
     book.stream_closed()
     assert (book.connections, book.connections_open, book.connections_max) == (2, 1, 2)
-    assert (book.streams, book.streams_open, book.streams_max, book.starts_per_second_max) == (3, 2, 3, 2)
+    assert (book.streams, book.streams_open, book.streams_max, book.starts.most) == (3, 2, 3, 2)
     assert repr(book) == "<Logbook connections 2 (1 open), streams 3 (2 open, max 3) | rejected 0, errors 0>"
 
 

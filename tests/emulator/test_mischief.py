@@ -194,6 +194,18 @@ def test_close_idle_spares_who_is_busy(emulator, connect):
     assert len(busy.finals()) == 2
 
 
+def test_abort_all_cuts_who_is_busy_too(emulator, connect):
+    idle, busy = connect(emulator), connect(emulator)
+    busy.begin()
+    emulator.faults.add(Fault(kind="abort_all"))
+    assert emulator.logbook.wait_until(lambda book: book.connections_open == 0)
+    for client in (idle, busy):
+        with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
+            client.close_code()
+    (task,) = emulator.logbook.tasks
+    assert task.outcome == "lost"
+
+
 def test_a_fault_strikes_one_task_only(emulator, client):
     emulator.faults.add(Fault(kind="foreign_task_id"))
     client.start()

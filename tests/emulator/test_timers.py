@@ -32,9 +32,11 @@ def test_pings_are_no_data(start, connect):
 
 
 def test_an_idle_connection_is_closed_after_its_task(start, connect):
-    client = connect(start(Limits(idle_seconds=0.1)))
+    emulator = start(Limits(idle_seconds=0.1))
+    client = connect(emulator)
     client.transcribe(counter(10))
     assert client.close_code() == 1000
+    assert emulator.logbook.summary()["idle_closed"] == 1
 
 
 def test_a_new_task_keeps_the_connection(start, connect):

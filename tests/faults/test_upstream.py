@@ -18,9 +18,15 @@ PASSING: dict[str, dict[str, Any]] = {
     "a frame is cut in half": {"kind": "truncated_frame", "after_ms": 1500},
     "a message is not JSON": {"kind": "garbage", "after_ms": 1500},
     "a message is binary": {"kind": "binary", "after_ms": 1500},
-    "the task never starts": {"kind": "no_task_started"},
     "the task never finishes": {"kind": "no_task_finished", "at": "finish"},
     "the service falls silent": {"kind": "silent", "after_ms": 1500},
+}
+
+# A fault that shows before any audio was sent: the same attempt goes on, on another connection.
+EARLY: dict[str, dict[str, Any]] = {
+    "the task never starts": {"kind": "no_task_started"},
+    "the connection is closed at once": {"kind": "close", "value": 1011},
+    "the connection is cut at once": {"kind": "abort"},
 }
 
 
@@ -48,6 +54,28 @@ def test_a_fault_that_passes_costs_an_attempt_and_a_connection(
     assert broken["connection"] != good["connection"]
     assert (good["outcome"], good["counter_ok"], good["audio_bytes"]) == ("finished", True, 96_000)
     assert len(site.redis.lrange(f"stenopool:job:{{{result['job_id']}}}:sentences", 0, -1)) == 3
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_a_fault_before_any_audio_costs_a_connection_and_no_attempt(
+    site: Site, counter: Counter, marker: str, name: str
+) -> None:
+    site.fault(**EARLY[name])
+
+    result = site.transcribe(counter(2).as_uri(), pace=0, parameters={"marker": marker})
+
+    assert (result["text"], result["attempts"]) == ("0-15999 16000-31999", 1)
+    broken, good = site.tasks(marker)
+    assert broken["connection"] != good["connection"]
+    assert (broken["outcome"], broken["audio_bytes"], good["audio_bytes"]) == ("lost", 0, 64_000)
+
+
+def test_a_second_fault_before_any_audio_costs_an_attempt(site: Site, counter: Counter, marker: str) -> None:
+    site.fault(kind="abort", times=2)
+
+    result = site.transcribe(counter(1).as_uri(), pace=0, parameters={"marker": marker})
+
+    assert (result["text"], result["attempts"], len(site.tasks(marker))) == ("0-15999", 2, 3)
 
 
 def test_events_of_another_task_and_late_ones_reach_no_transcript(site: Site, counter: Counter, marker: str) -> None:

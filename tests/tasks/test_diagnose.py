@@ -16,7 +16,7 @@ Ready = Callable[..., Celery]
 
 
 def test_a_healthy_worker_says_how_long_each_part_took(worker: Ready, emulator: BackgroundEmulator) -> None:
-    worker()
+    worker(RECOGNITION_OBJECTPOOL_SIZE="1")
 
     first, second = (diagnose.apply().get() for _ in range(2))
 

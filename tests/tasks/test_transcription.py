@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,16 +16,20 @@ from tasks.job.view import JobView
 from tests.fakes import FakeRecognizer, FakeRecognizers
 from worker.pool import OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
 from worker.recognition import (
+    ConnectionLost,
     Event,
     Final,
     Finished,
     MissingApiKey,
     NoSpeech,
+    OutOfStep,
     Partial,
     Sentence,
+    ServerFault,
     Started,
     Throttled,
     Unauthorized,
+    UpstreamSilent,
 )
 
 PCM = bytes(range(250)) * 40
@@ -73,7 +78,7 @@ def run(record: JobRecord, lent: Any, recording: Any = None, **options: Any) -> 
 
 def test_a_job_borrows_streams_and_returns_what_was_said(record: JobRecord, view: JobView) -> None:
     recognizer = FakeRecognizer(
-        Started("t"), partial(0, "on"), final(0, 100, "One."), final(100, 312, "Two."), Finished("t"), tasks=1
+        Started("t"), partial(0, "on"), final(0, 100, "One."), final(100, 312, "Two."), Finished("t")
     )
     recognizers = FakeRecognizers(recognizer)
 
@@ -147,6 +152,43 @@ def test_a_pool_that_lends_nothing_lets_the_job_come_back(record: JobRecord, ref
     with pytest.raises(Unavailable) as error:
         run(record, refusal)
     assert error.value.code == "no_recognizer"
+
+
+@pytest.mark.parametrize(
+    "error", [OutOfStep("x"), ConnectionLost("x"), UpstreamSilent("x")], ids=lambda error: error.code
+)
+def test_a_connection_that_proves_stale_before_it_took_audio_is_exchanged_for_one_never_used(
+    record: JobRecord, error: Exception
+) -> None:
+    stale, good = FakeRecognizer(error, takes=0), FakeRecognizer(final(0, 100, "One."))
+    recognizers = FakeRecognizers(stale, good)
+
+    result = run(record, recognizers)
+
+    assert (recognizers.borrowers, recognizers.fresh, recognizers.returned) == (["j", "j"], [False, True], 2)
+    assert (result["text"], stale.heard, good.heard) == ("One.", b"", PCM)
+    assert result["timing"]["reused_connection"] is False
+
+
+def test_a_connection_that_the_job_had_to_wait_for_is_not_called_reused(record: JobRecord) -> None:
+    assert run(record, FakeRecognizer(connected_at=math.inf))["timing"]["reused_connection"] is False
+
+
+def test_it_is_exchanged_once(record: JobRecord) -> None:
+    recognizers = FakeRecognizers(FakeRecognizer(ConnectionLost("x"), takes=0))
+    with pytest.raises(Unavailable):
+        run(record, recognizers)
+    assert recognizers.fresh == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "takes"), [(ConnectionLost("x"), 1), (Throttled("later"), 0), (ServerFault("x"), 0)], ids=str
+)
+def test_after_the_first_audio_or_for_another_reason_it_is_not(record: JobRecord, error: Exception, takes: int) -> None:
+    recognizers = FakeRecognizers(FakeRecognizer(error, takes=takes))
+    with pytest.raises(Unavailable):
+        run(record, recognizers)
+    assert recognizers.fresh == [False]
 
 
 def test_what_nobody_foresaw_in_an_open_stays_what_it_is(record: JobRecord) -> None:

@@ -1,14 +1,17 @@
 import os
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kombu.utils import functional
 
 from config.settings import Settings
 from emulator.background import BackgroundEmulator
 from worker import lifecycle, runtime
 from worker.runtime import Runtime
+from worker.sizing import with_spare
 
 Given = Callable[..., Settings]
 
@@ -18,27 +21,6 @@ def test_making_a_runtime_opens_nothing(given: Given) -> None:
     assert house.pool.stats()["size"] == 0
     assert repr(house) == f"<Runtime pid {os.getpid()}, 3 streams, {house.pool!r}>"
     house.close(0.1)
-
-
-@pytest.mark.parametrize(
-    ("variables", "streams", "sizes"),
-    [
-        ({}, 1, (1, 1)),
-        ({}, 200, (200, 200)),
-        ({"RECOGNITION_OBJECTPOOL_SIZE": "5"}, 1, (5, 5)),
-        ({"DASHSCOPE_CONNECTION_POOL_SIZE": "4"}, 8, (4, 4)),
-        ({"RECOGNITION_OBJECTPOOL_SIZE": "2", "DASHSCOPE_CONNECTION_POOL_SIZE": "6"}, 8, (2, 6)),
-    ],
-)
-def test_the_pool_is_as_large_as_the_process_unless_told_otherwise(
-    given: Given, variables: dict[str, str], streams: int, sizes: tuple[int, int]
-) -> None:
-    policy = Runtime(given(**variables), streams).pool.policy
-    assert (policy.min_size, policy.max_size) == sizes
-
-
-def test_no_job_waits_for_a_recogniser_beyond_its_own_deadline(given: Given) -> None:
-    assert Runtime(given(STENOPOOL_JOB_DEADLINE="9"), streams=1).pool.policy.lease_timeout == 9
 
 
 def test_a_process_has_one_runtime_made_on_the_first_call(fresh: Given) -> None:
@@ -64,14 +46,14 @@ def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone(fresh: Given
 )
 def test_each_pool_kind_warms_by_its_own_signal(fresh: Given, signal: str | None, concurrency: int) -> None:
     with BackgroundEmulator() as emulator:
-        fresh(DASHSCOPE_WEBSOCKET_BASE_URL=emulator.url, DASHSCOPE_API_KEY="k")
+        fresh(DASHSCOPE_WEBSOCKET_BASE_URL=emulator.url, DASHSCOPE_API_KEY="k", STENOPOOL_POOL_WARM_SPREAD="0")
         if signal is None:
             lifecycle.warm_child()
         else:
             kind: Any = type("TaskPool", (), {"__module__": signal})
             lifecycle.begin(SimpleNamespace(pool_cls=kind, concurrency=concurrency))
         runtime.runtime().pool.wait(10)
-        assert emulator.logbook.wait_until(lambda book: book.connections == concurrency)
+        assert emulator.logbook.wait_until(lambda book: book.connections == with_spare(concurrency))
         lifecycle.cool_child()
         assert emulator.logbook.wait_until(lambda book: book.connections_open == 0)
         lifecycle.cool()
@@ -83,3 +65,26 @@ def test_a_main_process_whose_children_run_the_jobs_warms_nothing(fresh: Given, 
     pool: Any = type("TaskPool", (), {"__module__": kind})
     lifecycle.begin(SimpleNamespace(pool_cls=pool, concurrency=3))
     assert runtime._made is None
+
+
+def test_sizes_that_contradict_each_other_stop_the_worker_with_a_sentence(fresh: Given) -> None:
+    fresh(STENOPOOL_POOL_OPENS_PER_SECOND="0.1", RECOGNITION_OBJECTPOOL_SIZE="9")
+    kind: Any = type("TaskPool", (), {"__module__": "celery.concurrency.prefork"})
+    with pytest.raises(SystemExit, match="stenopool cannot start:\nSTENOPOOL_POOL_OPENS_PER_SECOND=0.1 cannot keep 9"):
+        lifecycle.begin(SimpleNamespace(pool_cls=kind, concurrency=1))
+
+
+def test_what_the_sizes_mean_for_jobs_is_said_at_the_start(fresh: Given, caplog: pytest.LogCaptureFixture) -> None:
+    fresh(DASHSCOPE_MAXIMUM_ASYNC_REQUESTS="1")
+    kind: Any = type("TaskPool", (), {"__module__": "celery.concurrency.prefork"})
+    lifecycle.begin(SimpleNamespace(pool_cls=kind, concurrency=21))
+    assert "21 jobs can begin at once" in caplog.text
+
+
+def test_under_gevent_a_wait_for_redis_is_a_cooperative_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def patched(seconds: float) -> None: ...
+
+    monkeypatch.setattr(functional, "sleep", time.sleep)
+    monkeypatch.setattr(time, "sleep", patched)
+    lifecycle.wait_cooperatively()
+    assert functional.sleep is patched  # type: ignore[attr-defined]

@@ -4,7 +4,8 @@
     ├── PoolTimeout   waited as long as allowed, nothing came free
     ├── PoolFull      as many wait already as may wait
     ├── PoolClosed    the pool is closed, now or while waiting
-    └── OpenFailed    new ones are refused for a reason that trying again cannot mend
+    ├── OpenFailed    new ones are refused for a reason that trying again cannot mend
+    └── LostUnused    not raised: the name under which the statistics count what died before its first use
 
 Other people's errors appear by type name only: the text of a failed handshake may hold a secret.
 """
@@ -66,3 +67,7 @@ class OpenFailed(PoolError):
 
     def __str__(self) -> str:
         return f"no {self.pool} can be opened: {type(self.error).__name__}"
+
+
+class LostUnused(PoolError):
+    """What was opened was unhealthy before its first use. It holds up further opens as a failed one does."""

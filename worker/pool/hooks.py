@@ -1,4 +1,4 @@
-"""The four questions a pool asks about what it lends."""
+"""What a pool asks about what it lends: five methods."""
 
 from typing import Protocol, TypeVar
 
@@ -24,5 +24,12 @@ class Hooks(Protocol[T]):
         ...
 
     def close(self, resource: T) -> None:
-        """End it: slow, may fail, should not raise."""
+        """End it: slow, may fail, should not raise. In a forked child: only let go of it, at once."""
+        ...
+
+    def abort(self, resource: T) -> None:
+        """Cut it off at once while its borrower may be using it in another thread, who then gets an error.
+
+        `close` is still called when it comes back.
+        """
         ...

@@ -1,5 +1,6 @@
 """One who asked and what came of it."""
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,7 @@ class Ticket(Generic[T]):
     """
 
     borrower: str = ""
+    fresh: bool = False  # takes only what was never lent before
     number: int = 0  # order of arrival, given by the book
     asked: float = 0.0
     entry: Entry[T] | None = None
@@ -32,9 +34,13 @@ class Ticket(Generic[T]):
         self._bell.acquire(timeout=seconds)
 
     def wake(self) -> None:
-        """Called once, by whoever settled it while its holder may sleep."""
-        self._bell.release()
+        """Called by whoever settled it while its holder may sleep."""
+        with contextlib.suppress(RuntimeError):  # rung already, and not heard yet
+            self._bell.release()
 
     @property
     def settled(self) -> bool:
         return self.entry is not None or self.error is not None
+
+    def suits(self, entry: Entry[T]) -> bool:
+        return not (self.fresh and entry.uses)

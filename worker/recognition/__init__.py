@@ -27,6 +27,7 @@ from worker.recognition.errors import (
     UpstreamSilent,
 )
 from worker.recognition.hooks import RecognizerHooks
+from worker.recognition.load import Load
 from worker.recognition.messages import (
     Event,
     Final,
@@ -38,6 +39,7 @@ from worker.recognition.messages import (
     Started,
     Word,
 )
+from worker.recognition.probe import hear_tone
 from worker.recognition.recognizer import Chunk, Limits, Recognizer
 from worker.recognition.transport import Transport, WebSocketTransport
 
@@ -55,6 +57,7 @@ __all__ = [
     "Heartbeat",
     "InvalidRequest",
     "Limits",
+    "Load",
     "LocalProtocolError",
     "MissingApiKey",
     "NoDataTimeout",
@@ -81,4 +84,5 @@ __all__ = [
     "UpstreamSilent",
     "WebSocketTransport",
     "Word",
+    "hear_tone",
 ]

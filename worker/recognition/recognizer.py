@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.recognition.errors import ConnectionLost, DeadlinePassed, RecognitionError, UpstreamSilent
+from worker.recognition.errors import ConnectionLost, DeadlinePassed, RecognitionError, Throttled, UpstreamSilent
+from worker.recognition.load import Load
 from worker.recognition.messages import Audio, Command, Event, Finish, Finished, Refused, Start, decode, encode
 from worker.recognition.refusals import refusal
 from worker.recognition.session import Session, State
@@ -36,7 +37,9 @@ def _fresh_id() -> str:
 class Recognizer:
     """Turns chunks of audio into events, one task after the other. Knows no pool, no job and no file.
 
-    Belongs to one thread at a time. `tasks` counts those finished, so that 0 tells a fresh connection.
+    Belongs to one thread at a time, and to the process that connected, at the moment `connected_at` of the clock.
+    `tasks` counts those finished. `took_audio`: whether the last task came to take a chunk from its source; a task that
+    failed before can be run anew without a loss.
     """
 
     def __init__(
@@ -44,12 +47,17 @@ class Recognizer:
         transport: Transport,
         limits: Limits | None = None,
         *,
+        load: Load | None = None,
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = _fresh_id,
     ) -> None:
         self.tasks = 0
+        self.took_audio = False
+        self.connected_at = clock()
         self._transport = transport
         self._limits = limits or Limits()
+        self._load = load or Load()
+        self._late = self._blocked = 0.0  # seconds that the chunk in hand was held up, by us or by the other side
         self._clock = clock
         self._new_id = new_id
         self._session = Session()
@@ -77,9 +85,13 @@ class Recognizer:
         start = Start(self._new_id(), model, parameters, resources)
         opening = encode(start)
         self._session.sending(start)
+        self.took_audio = False
         try:
             self._transport.send(opening)
             yield from self._task(start.task_id, chunks, deadline)
+        except Throttled:
+            self._load.throttled()
+            raise
         finally:
             if self._session.state is not State.READY:
                 self._session.abandon()
@@ -101,6 +113,13 @@ class Recognizer:
         """After lending: whether the last task's own task-finished was read and the connection stands."""
         return self._session.state is State.READY and self._transport.is_open()
 
+    def abort(self) -> None:
+        """Take the connection from whoever uses it, at once and from any thread: his task ends with ConnectionLost.
+
+        It is not reusable any more, and still to be closed by its owner. Never raises.
+        """
+        self._transport.abort()  # and no word to the session, which is its thread's alone
+
     def close(self) -> None:
         """Close the connection, in bounded time. Never raises."""
         self._session.abandon()
@@ -110,12 +129,18 @@ class Recognizer:
         started = self._event(self._clock() + self._limits.started, deadline)
         if started is None:
             raise UpstreamSilent(f"no task-started within {self._limits.started:g} s")
-        zero = self._clock()  # before the caller takes its time over Started: all dues count from here
+        zero = before = self._clock()  # before the caller takes its time over Started: all dues count from here
         yield started
         for chunk in chunks:
+            self.took_audio = True
+            self._late = self._blocked = 0.0
             if zero + chunk.due > self._clock():
                 yield from self._events(zero + chunk.due, deadline)
             yield from self._say(Audio(chunk.data), deadline)
+            if chunk.due > 0:
+                sent = self._clock()
+                self._load.sent(late=self._late, blocked=self._blocked, elapsed=sent - before)
+                before = sent
         yield from self._say(Finish(task_id), deadline)
         yield from self._ending(deadline)
 
@@ -123,7 +148,7 @@ class Recognizer:
         """Send, then hand out what has come meanwhile."""
         try:
             self._session.sending(command)
-            self._transport.send(encode(command))
+            self._send(encode(command))
         except ConnectionLost:
             # A service that hangs up says why first. Its last sentences, a task-failed and the close frame are
             # already here, and they are worth more than the broken pipe.
@@ -131,6 +156,11 @@ class Recognizer:
             raise
         if self._session.state is State.STREAMING:
             yield from self._events(self._clock(), deadline)
+
+    def _send(self, message: str | bytes) -> None:
+        began = self._clock()
+        self._blocked = self._transport.send(message)
+        self._late += max(0.0, self._clock() - began - self._blocked)
 
     def _ending(self, deadline: float) -> Iterator[Event]:
         while self._session.state is not State.READY:
@@ -149,11 +179,13 @@ class Recognizer:
             now = self._clock()
             if now >= deadline:
                 raise DeadlinePassed
-            text = self._transport.receive(max(0.0, min(until, deadline) - now))
+            end = max(now, min(until, deadline))
+            text = self._transport.receive(end - now)
             if text is not None:
                 if (event := self._judged(decode(text))) is not None:
                     return event
-            elif self._clock() >= until:
+            elif (after := self._clock()) >= until:
+                self._late += after - end
                 return None
 
     def _judged(self, event: Event) -> Event | None:

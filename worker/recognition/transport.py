@@ -1,4 +1,4 @@
-"""How messages travel: four methods, and their one real implementation over websocket-client.
+"""How messages travel: five methods, and their one real implementation over websocket-client.
 
 The only file that imports websocket-client. It does the upgrade and the framing; waiting is `wire.py`'s.
 """
@@ -20,10 +20,13 @@ from worker.recognition.wire import Wire, dial
 
 
 class Transport(Protocol):
-    """A connected, ordered channel of messages. One thread only."""
+    """A connected, ordered channel of messages. One thread only, but for `abort`; and one process only."""
 
-    def send(self, data: str | bytes) -> None:
-        """Send str as text, bytes as binary; bounded. ConnectionLost: nothing more can be sent."""
+    def send(self, data: str | bytes) -> float:
+        """Send str as text, bytes as binary; bounded. ConnectionLost: nothing more can be sent.
+
+        Returns for how many seconds it was held up because the other side took nothing more.
+        """
         ...
 
     def receive(self, timeout: float) -> str | None:
@@ -34,11 +37,21 @@ class Transport(Protocol):
         ...
 
     def is_open(self) -> bool:
-        """Whether a send may still succeed, as far as is known without looking."""
+        """Whether a send may still succeed, as far as is known without looking. False in a forked child."""
+        ...
+
+    def abort(self) -> None:
+        """End it at once and without a word, from any thread. Never raises; again is harmless.
+
+        Its thread gets ConnectionLost, also out of the midst of a send or receive, and still has to close it.
+        """
         ...
 
     def close(self) -> None:
-        """End it, politely if possible, in bounded time. Never raises; again is harmless."""
+        """End it, politely if possible, in bounded time. Never raises; again is harmless.
+
+        In a forked child only the child's copy is closed: no byte is written, the parent's connection stays.
+        """
         ...
 
 
@@ -85,15 +98,18 @@ class WebSocketTransport:
         return transport
 
     def __repr__(self) -> str:
-        return f"<WebSocketTransport {'open' if self._is_open else 'not open'}>"
+        return f"<WebSocketTransport {'open' if self.is_open() else 'not open'}>"
 
-    def send(self, data: str | bytes) -> None:
+    def send(self, data: str | bytes) -> float:
         if isinstance(data, str):
             self._put(data.encode(), ABNF.OPCODE_TEXT)
         else:
             self._put(data, ABNF.OPCODE_BINARY)
+        return self._wire.waited
 
     def receive(self, timeout: float) -> str | None:
+        if not self._wire.is_ours():
+            raise ConnectionLost("it is another process's")
         # Also after a send has failed: why the service hung up may still be unread.
         self._wire.read_until(time.monotonic() + timeout)
         try:
@@ -111,11 +127,15 @@ class WebSocketTransport:
             raise RemoteProtocolError("a frame breaks RFC 6455") from None
 
     def is_open(self) -> bool:
-        return self._is_open
+        return self._is_open and self._wire.is_ours()
+
+    def abort(self) -> None:
+        self._is_open = False  # not reusable any more, whatever its thread still reads of what has come
+        self._wire.abort()
 
     def close(self) -> None:
         try:
-            if self._is_open:
+            if self.is_open():
                 self._put((1000).to_bytes(2, "big") + b"bye", ABNF.OPCODE_CLOSE)
                 self._await_close()
         except (OSError, websocket.WebSocketException, RecognitionError):
@@ -125,8 +145,8 @@ class WebSocketTransport:
             self._wire.close()
 
     def _put(self, data: bytes, opcode: int) -> None:
-        if not self._is_open:
-            raise ConnectionLost("it is closed or broken")
+        if not self.is_open():
+            raise ConnectionLost("it is closed, broken or another process's")
         try:
             self._socket.send(data, opcode)
         except (OSError, websocket.WebSocketException) as exc:

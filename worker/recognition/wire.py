@@ -11,9 +11,11 @@ deadline for all of them. Trying first is also what makes TLS safe: bytes that t
 
 import contextlib
 import functools
+import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -21,6 +23,9 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 READ_SIZE: Final = 65536
+# Eight seconds of audio: as much as a fast stream over a long distance has under way. By itself the kernel would take
+# up to 4 MB, two minutes of audio, before anybody noticed that the network or the peer takes less than it is given.
+SEND_BUFFER: Final = 262_144
 # Keepalive finds a dead peer of an idle connection after 60 s. It is not sent while our own bytes wait for their
 # acknowledgement, and then the kernel would go on for a quarter of an hour: that is what TCP_USER_TIMEOUT is for.
 SOCKET_OPTIONS: Final = [
@@ -32,6 +37,7 @@ SOCKET_OPTIONS: Final = [
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
         (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
+        (socket.SOL_SOCKET, "SO_SNDBUF", SEND_BUFFER),
     )
     if hasattr(socket, name)  # not every system has all of them
 ]
@@ -42,11 +48,18 @@ _ASKED: Final[Mapping[type[Exception], int]] = {
 
 
 class Wire:
-    """Bytes in and out of one socket, for one thread. Raises TimeoutError at the deadlines, OSError for the rest."""
+    """Bytes in and out of one socket, for one thread. Raises TimeoutError at the deadlines, OSError for the rest.
+
+    `waited`: right after a send, for how many seconds the network or the peer held it up, which is not the same as how
+    long it took.
+    """
 
     def __init__(self, sock: socket.socket, *, write_timeout: float) -> None:
         sock.setblocking(False)
+        self.waited = 0.0
         self._sock = sock
+        self._pid = os.getpid()
+        self._ending = threading.RLock()
         self._write_timeout = write_timeout
         self._poll = select.poll()
         self._buffer = bytearray()
@@ -72,6 +85,7 @@ class Wire:
 
     def send(self, data: bytes) -> int:
         """All of `data`, within the write timeout. After any exception a part may be under way: unusable."""
+        self.waited = 0.0
         deadline = time.monotonic() + self._write_timeout
         rest = memoryview(data)
         while rest:
@@ -88,10 +102,26 @@ class Wire:
         """0, a socket's word for "does not block": websocket-client then leaves all waiting to us."""
         return 0.0
 
+    def is_ours(self) -> bool:
+        """False in a forked child. It has the same socket, on which a byte from it would fall into our stream."""
+        return self._pid == os.getpid()
+
+    def abort(self) -> None:
+        """End the connection at once, from any thread: who waits in it, or comes to it, finds it at its end.
+
+        Goes below TLS, whose object is the owner's alone, and leaves the descriptor to the owner's `close`. Does
+        nothing in a forked child, where it would end its parent's connection. Never raises.
+        """
+        if self.is_ours():
+            with self._ending, contextlib.suppress(OSError):
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close at once, without a word, and forget what was not read. Never raises."""
         self._buffer.clear()
-        with contextlib.suppress(OSError):
+        # Closed while another thread aborts, its descriptor could already be somebody else's connection. A forked
+        # child may have got the lock in its taken state, and there nobody aborts.
+        with self._ending if self.is_ours() else contextlib.nullcontext(), contextlib.suppress(OSError):
             self._sock.close()
 
     def _try(self, operation: Callable[[], T], wanted: int, deadline: float) -> T:
@@ -103,11 +133,12 @@ class Wire:
                 self._wait(_ASKED.get(type(exc), wanted), deadline)
 
     def _wait(self, wanted: int, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        began = time.monotonic()
+        if began >= deadline:
             raise TimeoutError
         self._poll.register(self._sock, wanted)
-        self._poll.poll(left * 1000)
+        self._poll.poll((deadline - began) * 1000)
+        self.waited += time.monotonic() - began
 
 
 def dial(host: str, port: int, deadline: float) -> socket.socket:

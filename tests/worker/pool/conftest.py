@@ -1,5 +1,6 @@
 """Fakes for the pool: a clock that stands still and a source of numbered resources."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class FakeResource:
     healthy: bool = True
     reusable: bool = True
     closed: int = 0
+    aborted: int = 0
 
     def __repr__(self) -> str:
         return f"#{self.number}"
@@ -66,6 +68,11 @@ class FakeHooks:
             resource.closed += 1
             self._note(f"close {resource}")
 
+    def abort(self, resource: FakeResource) -> None:
+        with self.changed:
+            resource.aborted += 1
+            self._note(f"abort {resource}")
+
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait until it holds; looked at again after each call of a hook."""
         with self.changed:
@@ -90,20 +97,21 @@ class Desk:
     clock: FakeClock
     chores: list[object] = field(default_factory=list)
 
-    def ask(self, borrower: str = "") -> Ticket[str]:
-        ticket: Ticket[str] = Ticket(borrower)
+    def ask(self, borrower: str = "", fresh: bool = False) -> Ticket[str]:
+        ticket: Ticket[str] = Ticket(borrower, fresh)
         self._note(self.book.ask(ticket, self.clock.now))
         return ticket
 
-    def lease(self, borrower: str = "") -> Entry[str]:
-        entry = self.ask(borrower).entry
-        assert entry is not None
-        self.book.lend(entry, self.clock.now)
-        return entry
+    def lease(self, borrower: str = "", fresh: bool = False) -> Entry[str]:
+        return self.lend(self.ask(borrower, fresh))
+
+    def lend(self, ticket: Ticket[str]) -> Entry[str]:
+        assert ticket.entry is not None
+        self._note(self.book.lend(ticket, self.clock.now))
+        return ticket.entry
 
     def reject(self, ticket: Ticket[str]) -> None:
-        assert ticket.entry is not None
-        self._note(self.book.reject(ticket.entry, ticket, self.clock.now))
+        self._note(self.book.reject(ticket, self.clock.now))
 
     def give_back(self, entry: Entry[str], keep: bool = True) -> None:
         self._note(self.book.give_back(entry, keep, self.clock.now))
@@ -111,11 +119,11 @@ class Desk:
     def opened(self, *resources: str) -> None:
         self.chores = []
         for resource in resources:
-            assert self.book._begun or self.still_wanted()
+            assert self.book.stock._begun or self.begin()
             self.chores += self.book.opened(resource, 0.5, self.clock.now)[1]
 
     def open_failed(self, error: BaseException) -> None:
-        assert self.book._begun or self.still_wanted()
+        assert self.book.stock._begun or self.begin()
         self._note(self.book.open_failed(error, self.clock.now))
 
     def tend(self) -> None:
@@ -129,11 +137,33 @@ class Desk:
         self.chores = list(chores)
         return answer
 
-    def still_wanted(self) -> bool:
-        return self.book.still_wanted(self.clock.now)[0]
+    def begin(self) -> bool:
+        return self.book.begin()[0]
+
+    def examine(self) -> Entry[str] | None:
+        return self.book.examine(self.clock.now)[0]
+
+    def vouch(self, entry: Entry[str]) -> None:
+        self._note(self.book.vouch(entry, self.clock.now))
+
+    def doubt(self, entry: Entry[str]) -> None:
+        self._note(self.book.doubt(entry, self.clock.now))
+
+    def resize(self, min_size: int, max_size: int) -> None:
+        self._note(self.book.resize(min_size, max_size, self.clock.now))
 
     def close(self) -> None:
-        self._note(self.book.close(self.clock.now))
+        self._note(self.book.close())
+
+    def fork(self) -> None:
+        self._note(self.book.fork())
+
+    def idle(self) -> list[str]:
+        """What is idle, the one used last at the end."""
+        return [entry.resource for entry in self.book.stock.idle]
+
+    def figures(self, *names: str) -> tuple[float, ...]:
+        return tuple(self.book.figures()[name] for name in names)
 
     def _note(self, decision: tuple[object, Sequence[object]]) -> None:
         self.chores = list(decision[1])
@@ -154,12 +184,12 @@ def make_desk(clock: FakeClock) -> Callable[..., Desk]:
     def make(*resources: str, draw: float = 1.0, **limits: Any) -> Desk:
         """A desk with these resources idle; `draw` is what the dice always show."""
         sizes = {"min_size": len(resources), "max_size": max(1, len(resources)), "jitter": 0.0}
-        policy = Policy(**sizes | limits)
+        policy = Policy(**sizes | {"opens_per_second": math.inf} | limits)
         desk = Desk(Book("thing", policy, lambda: draw), clock)
         desk.tend()
-        while desk.book.ready < len(resources):
-            assert desk.book.opening
-            desk.opened(resources[desk.book.ready])
+        while desk.book.stock.ready < len(resources):
+            assert desk.book.stock.opening
+            desk.opened(resources[desk.book.stock.ready])
         return desk
 
     return make
@@ -171,6 +201,7 @@ def make_pool(hooks: FakeHooks) -> Iterator[Callable[..., Pool[FakeResource]]]:
 
     def make(clock: Callable[[], float] | None = None, **limits: Any) -> Pool[FakeResource]:
         usual = {"min_size": 1, "max_size": 1, "lease_timeout": PATIENCE, "backoff_first": 0.001}
+        usual["opens_per_second"] = math.inf
         policy = Policy(**usual | limits)
         pools.append(Pool("thing", hooks, policy, **({"clock": clock} if clock else {})))
         return pools[-1]

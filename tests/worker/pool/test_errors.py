@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from worker.pool.errors import OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
+from worker.pool.errors import LostUnused, OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
 
 FIGURES = "leased 2, idle 0, opening 1, waiting 3, max 2"
 EXAMPLES = {
@@ -13,6 +13,7 @@ EXAMPLES = {
     PoolFull("upstream", FIGURES): f"no upstream free and no room to wait ({FIGURES})",
     PoolClosed("upstream"): "the pool of upstream is closed",
     OpenFailed("upstream", ValueError("secret")): "no upstream can be opened: ValueError",
+    LostUnused(): "",
 }
 
 

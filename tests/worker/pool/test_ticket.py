@@ -1,5 +1,7 @@
 import time
 
+import pytest
+
 from worker.pool.entry import Entry
 from worker.pool.errors import PoolClosed
 from worker.pool.ticket import Ticket
@@ -14,7 +16,7 @@ def test_a_ticket_is_settled_by_an_entry_or_by_an_error():
 
 
 def test_a_ticket_shows_no_thread_machinery():
-    assert repr(Ticket("job 7")) == "Ticket(borrower='job 7', number=0, asked=0.0, entry=None, error=None)"
+    assert "lock" not in repr(Ticket("job 7"))
 
 
 def test_a_sleeper_is_woken_even_if_it_falls_asleep_too_late():
@@ -23,6 +25,25 @@ def test_a_sleeper_is_woken_even_if_it_falls_asleep_too_late():
     began = time.monotonic()
     ticket.sleep(PATIENCE)
     assert time.monotonic() - began < PATIENCE
+
+
+def test_waking_twice_is_harmless_and_the_second_sleep_lasts():
+    ticket: Ticket[str] = Ticket()
+    ticket.wake()
+    ticket.wake()
+    ticket.sleep(PATIENCE)
+    began = time.monotonic()
+    ticket.sleep(0.01)
+    assert time.monotonic() - began >= 0.01
+
+
+@pytest.mark.parametrize("uses", [0, 1, 2])
+def test_any_entry_suits_but_for_who_wants_a_fresh_one(uses):
+    entry = Entry("old", born=0.0, uses=uses)
+    any_one: Ticket[str] = Ticket()
+    picky: Ticket[str] = Ticket(fresh=True)
+    assert any_one.suits(entry)
+    assert picky.suits(entry) is (uses == 0)
 
 
 def test_nobody_sleeps_longer_than_told():

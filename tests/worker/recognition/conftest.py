@@ -7,13 +7,16 @@ import pathlib
 import socket
 import ssl
 import struct
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.fakes import FakeClock
+from worker.recognition import Endpoint, WebSocketTransport
 
 WIRE = pathlib.Path(__file__).parents[2] / "wire"
 TASK = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -27,7 +30,9 @@ class ScriptedTransport:
         self.clock = clock
         self.sent: list[tuple[float, Any]] = []  # seconds since the start, the message
         self.waits: list[float] = []
-        self.on_send: Callable[[Any], None] = lambda message: None
+        self.on_send: Callable[[Any], None] = lambda message: None  # what it takes of the clock is the other side's
+        self.send_lag = 0.0  # and this is what a send takes of the clock because our own process does not get to run
+        self.wake_lag: Callable[[float], float] = lambda timeout: 0.0  # the same for a receive that gets nothing
         self.open = True
         self._start = clock.now
         self._queue: list[tuple[float, Any]] = []
@@ -36,16 +41,20 @@ class ScriptedTransport:
         self._queue.append((self.clock.now + delay, message))
         self._queue.sort(key=lambda item: item[0])
 
-    def send(self, data: str | bytes) -> None:
+    def send(self, data: str | bytes) -> float:
+        began = self.clock.now
         message = data if isinstance(data, bytes) else json.loads(data)
         self.sent.append((round(self.clock.now - self._start, 6), message))
         self.on_send(message)
+        held_up = self.clock.now - began
+        self.clock.now += self.send_lag
+        return held_up
 
     def receive(self, timeout: float) -> str | None:
         assert timeout >= 0
         self.waits.append(timeout)
         if not self._queue or self._queue[0][0] > self.clock.now + timeout:
-            self.clock.now += timeout
+            self.clock.now += timeout + self.wake_lag(timeout)
             return None
         at, message = self._queue.pop(0)
         self.clock.now = max(self.clock.now, at)
@@ -56,6 +65,9 @@ class ScriptedTransport:
 
     def is_open(self) -> bool:
         return self.open
+
+    def abort(self) -> None:
+        self.open = False
 
     def close(self) -> None:
         self.open = False
@@ -123,24 +135,29 @@ class Peer:
 
 
 class Servers:
-    """Runs handlers, one connection each, on loopback."""
+    """Runs handlers on loopback: each for one connection, or for several in a thread each."""
 
     def __init__(self) -> None:
         self._threads: list[threading.Thread] = []
         self._failures: list[Exception] = []
 
-    def __call__(self, handler: Callable[[Peer], None], context: ssl.SSLContext | None = None) -> str:
+    def __call__(
+        self, handler: Callable[[Peer], None], context: ssl.SSLContext | None = None, *, connections: int = 1
+    ) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.settimeout(PATIENCE)
         port = listener.getsockname()[1]
-        thread = threading.Thread(target=self._serve, args=(listener, handler, context))
-        thread.start()
-        self._threads.append(thread)
+        for _ in range(connections):
+            thread = threading.Thread(target=self._serve, args=(listener.dup(), handler, context))
+            thread.start()
+            self._threads.append(thread)
+        listener.close()
         return f"ws://127.0.0.1:{port}/api-ws/v1/inference"
 
     def _serve(self, listener: socket.socket, handler: Callable[[Peer], None], context: ssl.SSLContext | None) -> None:
         try:
             with listener:
+                listener.settimeout(PATIENCE)
                 sock, _ = listener.accept()
             sock.settimeout(PATIENCE)
             with context.wrap_socket(sock, server_side=True) if context else sock as sock:
@@ -165,11 +182,50 @@ def scripted(clock: FakeClock) -> ScriptedTransport:
     return ScriptedTransport(clock)
 
 
+@pytest.fixture(scope="session")
+def tls(certificate: pathlib.Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(the server's context, a client's context that trusts it), for 127.0.0.1."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
+    return server, ssl.create_default_context(cafile=str(certificate))
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def connect_to(
+    request: pytest.FixtureRequest, serve: Servers, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> Callable[..., WebSocketTransport]:
+    """Connects to a server that does `play(peer)` after the upgrade, in plain TCP and over TLS."""
+    secure = request.param == "TLS"
+
+    def connect_to(play: Callable[[Peer], None], **options: Any) -> WebSocketTransport:
+        def handler(peer: Peer) -> None:
+            peer.upgrade()
+            play(peer)
+
+        url = serve(handler, tls[0] if secure else None).replace("ws:", "wss:" if secure else "ws:")
+        return WebSocketTransport.connect(Endpoint(**{"url": url, "api_key": "k"} | options), tls[1])
+
+    return connect_to
+
+
 @pytest.fixture
 def serve() -> Iterator[Servers]:
     servers = Servers()
     yield servers
     servers.finish()
+
+
+@pytest.fixture
+def until_blocked() -> Callable[[threading.Thread], None]:
+    """Returns as soon as the thread has tried to send or receive, and waits until it can."""
+
+    def until_blocked(thread: threading.Thread) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while sys._current_frames()[thread.ident or 0].f_code.co_qualname != "Wire._wait":
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    return until_blocked
 
 
 @pytest.fixture(scope="session")

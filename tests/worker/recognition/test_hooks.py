@@ -1,10 +1,31 @@
 import json
 import logging
+import threading
 import time
 
 import pytest
 
-from worker.recognition import Chunk, Endpoint, Finished, Limits, MissingApiKey, RecognizerHooks, Started, Unauthorized
+from emulator.background import BackgroundEmulator
+from emulator.faults import Fault
+from worker.recognition import (
+    Chunk,
+    ConnectionLost,
+    Endpoint,
+    Finished,
+    InvalidRequest,
+    Limits,
+    MissingApiKey,
+    RecognizerHooks,
+    ServerFault,
+    Started,
+    Throttled,
+    Unauthorized,
+    UnknownModel,
+    UpstreamSilent,
+)
+from worker.recognition.probe import warm_up
+
+MODEL = "paraformer-realtime-v2"
 
 
 def service(peer):
@@ -54,3 +75,159 @@ def test_a_bad_key_is_told_at_opening(serve, caplog):
     with pytest.raises(Unauthorized):
         RecognizerHooks(Endpoint(url=serve(refuse), api_key="sk-secret")).open()
     assert "secret" not in caplog.text
+
+
+def test_an_aborted_recognizer_ends_its_task_and_is_not_reusable(serve, caplog):
+    caplog.set_level(logging.INFO)
+
+    def deaf(peer):
+        peer.upgrade()
+        while peer.sock.recv(1000):
+            pass
+
+    hooks = RecognizerHooks(Endpoint(url=serve(deaf), api_key="k"))
+    recognizer = hooks.open()
+    hooks.abort(recognizer)
+    hooks.abort(recognizer)
+    with pytest.raises(ConnectionLost):
+        list(recognizer.transcribe(model="m", parameters={}, chunks=[], deadline=time.monotonic() + 10))
+    assert not hooks.is_reusable(recognizer)
+    hooks.close(recognizer)
+    assert "aborted a connection to 127.0.0.1" in caplog.messages
+
+
+# --------------------------------------------------------------------------------------------------------- warm-up
+
+
+@pytest.fixture
+def emulator():
+    with BackgroundEmulator() as running:
+        yield running
+
+
+@pytest.fixture
+def hooks(emulator):
+    return RecognizerHooks(Endpoint(url=emulator.url, api_key="k"), Limits(started=0.5, finished=0.5), MODEL)
+
+
+def outcomes(emulator):
+    return [task.outcome for task in emulator.logbook.tasks]
+
+
+def all_closed(emulator):
+    return emulator.logbook.wait_until(lambda book: book.connections and not book.connections_open)
+
+
+@pytest.mark.parametrize(("model", "audio_bytes"), [(MODEL, 32_000), ("paraformer-realtime-8k-v2", 16_000)])
+def test_with_a_model_a_new_recognizer_has_done_a_task(emulator, caplog, model, audio_bytes):
+    caplog.set_level(logging.INFO)
+    hooks = RecognizerHooks(Endpoint(url=emulator.url, api_key="k"), warm_up_model=model)
+    recognizer = hooks.open()
+    assert hooks.is_healthy(recognizer) and recognizer.tasks == 1
+    hooks.close(recognizer)
+    assert all_closed(emulator)
+    (task,) = emulator.logbook.tasks
+    assert (task.model, task.audio_bytes, task.outcome) == (model, audio_bytes, "finished")
+    assert any(line.startswith(f"warmed up with {model} in ") for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault(kind="task_failed"), ServerFault),
+        (Fault(kind="task_failed", value="ModelNotFound"), UnknownModel),
+        (Fault(kind="task_failed", value="InvalidParameter", at="finish"), InvalidRequest),
+        (Fault(kind="no_task_started"), UpstreamSilent),
+        (Fault(kind="no_task_finished"), UpstreamSilent),
+        (Fault(kind="abort", at="audio"), ConnectionLost),
+    ],
+)
+def test_a_warm_up_that_fails_is_an_open_that_fails_and_leaves_no_connection(emulator, hooks, fault, kind):
+    emulator.faults.add(fault)
+    with pytest.raises(kind):
+        hooks.open()
+    assert all_closed(emulator)
+    assert emulator.logbook.connections == 1
+    hooks.close(hooks.open())  # and the next is warmed up as before
+    assert emulator.logbook.wait_until(lambda book: outcomes(emulator)[1:] == ["finished"])
+
+
+def test_a_warm_up_that_an_interrupt_strikes_leaves_no_connection(serve):
+    class Interrupt(BaseException):
+        pass
+
+    class Striking(str):
+        def __contains__(self, part):  # asked for at the beginning of the task
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        RecognizerHooks(Endpoint(url=serve(service), api_key="k"), warm_up_model=Striking(MODEL)).open()
+    serve.finish()  # the service has seen the end
+
+
+def test_a_model_that_hears_no_speech_in_a_tone_is_not_warmed_up_again(emulator, hooks, caplog):
+    emulator.faults.add(Fault(kind="task_failed", value="NO_VALID_AUDIO_ERROR", at="finish", times=9))
+    first, second = hooks.open(), hooks.open()
+    assert hooks.is_healthy(first) and hooks.is_healthy(second)
+    assert (first.tasks, second.tasks) == (0, 0)
+    hooks.close(first)
+    hooks.close(second)
+    assert emulator.logbook.wait_until(lambda book: book.connections == 3)
+    assert all_closed(emulator) and outcomes(emulator) == ["failed"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"{MODEL} takes a tone for a task without speech: connections are not warmed up by a task"]
+
+
+def test_openers_that_learn_it_at_the_same_time_say_it_once(serve, caplog):
+    both = threading.Barrier(2)
+
+    def hears_nothing(peer):
+        peer.upgrade()
+        opcode, heard = peer.hear()
+        if opcode == 1:
+            both.wait(10)
+            header = {"task_id": json.loads(heard)["header"]["task_id"], "event": "task-failed"}
+            peer.say(1, json.dumps({"header": header | {"error_code": "NO_VALID_AUDIO_ERROR"}}).encode())
+            while opcode != 8:
+                opcode, heard = peer.hear()
+        peer.say(8, heard)
+
+    hooks = RecognizerHooks(Endpoint(url=serve(hears_nothing, connections=4), api_key="k"), warm_up_model=MODEL)
+    opened = []
+    openers = [threading.Thread(target=lambda: opened.append(hooks.open())) for _ in range(2)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join(20)
+    for recognizer in opened:
+        hooks.close(recognizer)
+    assert len(opened) == 2 and len(caplog.messages) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ load
+
+
+def test_all_recognizers_of_the_hooks_share_one_load(emulator):
+    hooks = RecognizerHooks(Endpoint(url=emulator.url, api_key="k"))
+    recognizers = [hooks.open() for _ in range(2)]
+    emulator.faults.add(Fault(kind="task_failed", value="Throttling.RateQuota", times=2))
+    for recognizer in recognizers:
+        with pytest.raises(Throttled):
+            warm_up(recognizer, MODEL, deadline=time.monotonic() + 10)
+        hooks.close(recognizer)
+    assert hooks.load.figures()["throttled"] == 2
+
+
+def test_a_throttled_warm_up_counts_once(emulator, hooks):
+    emulator.faults.add(Fault(kind="task_failed", value="Throttling.RateQuota"))
+    with pytest.raises(Throttled):
+        hooks.open()
+    assert hooks.load.figures()["throttled"] == 1
+
+
+@pytest.mark.parametrize(("status", "limits"), [(429, ("quota",)), (503, ())])
+def test_a_handshake_that_is_throttled_is_the_quota_s(emulator, hooks, status, limits):
+    emulator.faults.add(Fault(kind="http_status", value=status))
+    with pytest.raises((Throttled, ServerFault)):
+        hooks.open()
+    assert hooks.load.limits() == limits

@@ -10,8 +10,10 @@ from worker.recognition.errors import (
     NoDataTimeout,
     OutOfStep,
     RemoteProtocolError,
+    Throttled,
     UpstreamSilent,
 )
+from worker.recognition.load import Load
 from worker.recognition.messages import Final, Finished, Heartbeat, Partial, Sentence, Started
 from worker.recognition.recognizer import Chunk, Limits, Recognizer
 
@@ -335,3 +337,167 @@ def test_a_transport_that_is_not_open_is_not_reusable_after_a_whole_task(recogni
     list(run(recognizer, clock))
     scripted.open = False
     assert not recognizer.is_reusable()
+
+
+# ----------------------------------------------------------------------------------------- what became of the audio
+
+
+OUT_OF_STEP = message("task-failed", error_code="InvalidParameter", error_message="Invalid action('run-task')!")
+
+
+@pytest.mark.parametrize("failure", [OUT_OF_STEP, ConnectionLost("close code 1000", 1000), message("task-finished")])
+def test_what_fails_before_task_started_took_no_audio(scripted, clock, failure):
+    scripted.says(0.1, failure)
+    recognizer = Recognizer(scripted, clock=clock, new_id=lambda: "t1")
+    chunks = iter(paced(3))
+    with pytest.raises((OutOfStep, ConnectionLost, RemoteProtocolError)):
+        list(run(recognizer, clock, chunks))
+    assert not recognizer.took_audio
+    assert len(list(chunks)) == 3
+
+
+@pytest.mark.parametrize("on", [1, None])
+def test_a_task_that_never_started_took_no_audio(scripted, clock, on):
+    if on is not None:
+        hang_up(scripted, on)
+    recognizer = Recognizer(scripted, clock=clock)
+    with pytest.raises((ConnectionLost, UpstreamSilent)):
+        list(run(recognizer, clock, paced(3)))
+    assert not recognizer.took_audio
+
+
+@pytest.mark.parametrize("on", [2, 3])
+def test_from_its_first_chunk_on_a_task_took_audio(recognizer, scripted, clock, on):
+    hang_up(scripted, on)
+    with pytest.raises(ConnectionLost):
+        list(run(recognizer, clock, paced(3)))
+    assert recognizer.took_audio
+
+
+def test_a_source_that_fails_to_bring_the_first_chunk_was_not_taken_from(recognizer, clock):
+    with pytest.raises(ZeroDivisionError):
+        list(run(recognizer, clock, (1 / 0 for _ in range(1))))
+    assert not recognizer.took_audio
+
+
+def test_each_task_is_asked_anew_whether_it_took_audio(recognizer, scripted, clock):
+    assert not recognizer.took_audio
+    list(run(recognizer, clock, paced(1)))
+    assert recognizer.took_audio
+    hang_up(scripted, 4)
+    with pytest.raises(ConnectionLost):
+        list(run(recognizer, clock, paced(1)))
+    assert not recognizer.took_audio
+
+
+# ------------------------------------------------------------------------------------------------ what holds it up
+
+
+@pytest.fixture
+def load(clock):
+    return Load(clock)
+
+
+@pytest.fixture
+def loaded(scripted, clock, load):
+    """A recognizer whose load is looked at."""
+    scripted.on_send = obliging(scripted)
+    return Recognizer(scripted, load=load, clock=clock, new_id=lambda: "t1")
+
+
+def figures(load):
+    return tuple(load.figures()[name] for name in ("late_share", "late_ms_max", "blocked_share", "blocked_ms_max"))
+
+
+def slow_sends(scripted, clock, seconds):
+    answer = scripted.on_send
+
+    def slow(sent):
+        if sent == FRAME:
+            clock.now += seconds
+        else:
+            answer(sent)
+
+    scripted.on_send = slow
+
+
+def test_an_undisturbed_task_is_neither_late_nor_blocked(loaded, clock, load):
+    list(run(loaded, clock, paced(60)))
+    assert figures(load) == (0, 0, 0, 0)
+
+
+def test_a_send_that_the_other_side_holds_up_is_blocked_and_not_late(loaded, scripted, clock, load):
+    slow_sends(scripted, clock, 0.06)
+    list(run(loaded, clock, paced(60)))
+    assert figures(load) == (0, 0, pytest.approx(0.6, abs=0.01), 60)
+    assert load.limits() == ("bandwidth",)
+
+
+def test_chunks_that_blocked_sends_delay_are_not_late(loaded, scripted, clock, load):
+    slow_sends(scripted, clock, 0.3)  # each comes further behind its due
+    list(run(loaded, clock, paced(60)))
+    assert figures(load) == (0, 0, pytest.approx(1, abs=0.02), 300)
+
+
+def test_a_wait_that_ends_after_the_due_moment_is_late(loaded, scripted, clock, load):
+    scripted.wake_lag = lambda timeout: 0.06 if timeout else 0.0
+    list(run(loaded, clock, paced(60)))
+    assert figures(load) == (1, 60, 0, 0)
+    assert load.limits() == ("cpu",)
+
+
+def test_what_takes_long_without_waiting_for_anybody_is_late(loaded, scripted, clock, load):
+    scripted.send_lag = 0.03
+    scripted.wake_lag = lambda timeout: 0.0 if timeout else 0.04  # a look for events
+    list(run(loaded, clock, paced(60)))
+    assert figures(load) == (1, 70, 0, 0)
+
+
+def test_a_process_that_never_catches_up_is_late_all_the_same(loaded, scripted, clock, load):
+    scripted.send_lag = 0.2  # so that no chunk is in hand before its due moment, and no wait for one is ever made
+    list(run(loaded, clock, paced(60)))
+    assert figures(load) == (1, 200, 0, 0)
+
+
+def test_a_source_that_is_late_itself_is_nobody_s_limit(loaded, clock, load):
+    def slow_source():
+        for chunk in paced(60):
+            clock.now += 0.25
+            yield chunk
+
+    list(run(loaded, clock, slow_source()))
+    assert figures(load) == (0, 0, 0, 0)
+
+
+def test_a_caller_that_takes_its_time_over_events_is_nobody_s_limit(loaded, scripted, clock, load):
+    for position in range(20):
+        scripted.says(0.15 + position * 0.3, result(0))
+    for event in run(loaded, clock, paced(60)):
+        if isinstance(event, Partial):
+            clock.now += 0.25
+    assert figures(load) == (0, 0, 0, 0)
+
+
+def test_chunks_due_at_once_are_not_measured(loaded, scripted, clock, load):
+    slow_sends(scripted, clock, 0.06)
+    scripted.send_lag = 0.06
+    list(run(loaded, clock, [Chunk(0.0, FRAME)] * 60))
+    assert figures(load) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [message("task-failed", error_code="Throttling.RateQuota", error_message=""), Throttled("close code 1013")],
+)
+def test_being_throttled_is_counted(loaded, scripted, clock, load, refusal):
+    scripted.says(0.05, refusal)
+    with pytest.raises(Throttled):
+        list(run(loaded, clock, paced(1)))
+    assert load.limits() == ("quota",)
+
+
+def test_other_refusals_are_not_the_quota_s(loaded, scripted, clock, load):
+    scripted.says(0.05, OUT_OF_STEP)
+    with pytest.raises(OutOfStep):
+        list(run(loaded, clock, paced(1)))
+    assert load.limits() == ()

@@ -106,6 +106,44 @@ def test_the_write_timeout_bounds_the_whole_and_not_each_part(pair):
     reader.join(10)
 
 
+@pytest.fixture
+def slow_reader():
+    """A wire over TCP, and the other side, whose kernel takes little for a reader that does not read."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = dial("127.0.0.1", listener.getsockname()[1], soon())
+        theirs, _ = listener.accept()
+        with ours, theirs:
+            theirs.settimeout(10)
+            yield Wire(ours, write_timeout=10.0), theirs
+
+
+def test_a_send_that_follows_freely_waited_for_nothing(slow_reader):
+    wire, _ = slow_reader
+    for _ in range(3):
+        wire.send(b"x")
+        assert wire.waited == 0
+
+
+def test_a_reader_that_reads_nothing_is_felt_after_some_seconds_of_audio(slow_reader):
+    wire, _ = slow_reader
+    wire._write_timeout = 0.05
+    taken = 0
+    with pytest.raises(TimeoutError):
+        while taken < 30 * 32_000:
+            taken += wire.send(b"\0" * 3200)
+    assert wire.waited >= 0.05
+
+
+def test_a_send_that_has_to_wait_says_for_how_long(pair):
+    wire, peer = pair
+    with pytest.raises(TimeoutError):
+        wire.send(b"\0" * 100_000_000)
+    assert wire.waited >= 0.19  # of the 0.2 that it may last
+
+
 def test_descriptors_beyond_the_reach_of_select_work(pair):
     wire, peer = pair
     high = socket.socket(fileno=dup_above(1024, peer))

@@ -1,0 +1,59 @@
+"""Recognisers of one age are not replaced at one moment: somebody who comes meanwhile finds one."""
+
+import pytest
+
+from worker.pool.chores import Close
+from worker.pool.entry import Reason
+
+
+def closed(desk):
+    return [chore.entry.resource for chore in desk.chores if isinstance(chore, Close)]
+
+
+@pytest.mark.parametrize(
+    ("count", "first"), [(1, []), (2, ["a"]), (3, ["a"]), (4, ["a", "b"])], ids=["one", "two", "three", "four"]
+)
+def test_at_their_age_at_most_half_of_the_idle_ones_leave_at_once(make_desk, count, first):
+    desk = make_desk(*"abcd"[:count], max_unused=20, grace=5)
+    desk.clock.advance(20)
+    desk.tend()
+    assert closed(desk) == first
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_after_the_grace_all_leave(make_desk, count):
+    desk = make_desk(*"abc"[:count], max_unused=20, grace=5)
+    desk.clock.advance(25)
+    desk.tend()
+    assert len(closed(desk)) == count
+
+
+def test_those_beyond_the_grace_leave_before_those_within_it(make_desk):
+    desk = make_desk("a", "b", "c", "d", max_unused=20, max_idle=20, grace=5)
+    used = desk.lease()
+    desk.clock.advance(4)
+    desk.give_back(used)
+    desk.clock.advance(21)
+    desk.tend()
+    assert sorted(closed(desk)) == sorted({"a", "b", "c", "d"} - {used.resource})
+
+
+@pytest.mark.parametrize(("age", "lent"), [(20, True), (24.9, True), (25, False)])
+def test_within_the_grace_one_is_still_lent(make_desk, age, lent):
+    desk = make_desk("a", max_unused=20, grace=5)
+    desk.clock.advance(age)
+    ticket = desk.ask()
+    assert (ticket.entry is not None) is lent
+    assert [chore.reason for chore in desk.chores if isinstance(chore, Close)] == [Reason.MAX_IDLE] * (not lent)
+
+
+def test_one_after_the_other_is_replaced_and_never_none_is_there(make_desk):
+    desk = make_desk("a", "b", max_unused=20, grace=5)
+    desk.clock.advance(20)
+    for leaving, coming in (("a", "c"), ("b", "d")):
+        desk.tend()
+        assert closed(desk) == [leaving]
+        assert len(desk.book.stock.idle) == 1
+        desk.opened(coming)
+    desk.tend()
+    assert closed(desk) == []

@@ -1,0 +1,108 @@
+from collections.abc import Callable
+
+import pytest
+
+from config.settings import Settings, SettingsError
+from worker.sizing import cautions, policy, with_spare
+
+Given = Callable[..., Settings]
+
+
+@pytest.mark.parametrize(("streams", "kept"), [(1, 2), (2, 3), (9, 10), (10, 12), (100, 111)])
+def test_a_process_keeps_one_for_each_job_and_a_spare(given: Given, streams: int, kept: int) -> None:
+    assert with_spare(streams) == kept
+    found = policy(given(), streams)
+    assert (found.min_size, found.max_size, found.lendable) == (kept, kept, kept)
+
+
+@pytest.mark.parametrize(
+    ("variables", "streams", "sizes"),
+    [
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "5"}, 1, (5, 5, 5)),
+        ({"DASHSCOPE_CONNECTION_POOL_SIZE": "4"}, 8, (4, 4, 4)),
+        ({"DASHSCOPE_CONNECTION_POOL_SIZE": "20"}, 8, (9, 20, 20)),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "2", "DASHSCOPE_CONNECTION_POOL_SIZE": "6"}, 8, (2, 6, 6)),
+        ({"DASHSCOPE_MAXIMUM_ASYNC_REQUESTS": "3"}, 8, (9, 9, 3)),
+        ({"DASHSCOPE_MAXIMUM_ASYNC_REQUESTS": "3", "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST": "2"}, 8, (9, 9, 2)),
+    ],
+)
+def test_it_keeps_opens_and_lends_what_it_is_told(
+    given: Given, variables: dict[str, str], streams: int, sizes: tuple[int, int, int]
+) -> None:
+    found = policy(given(**variables), streams)
+    assert (found.min_size, found.max_size, found.lendable) == sizes
+
+
+def test_no_job_waits_for_a_recogniser_beyond_its_own_deadline(given: Given) -> None:
+    assert policy(given(STENOPOOL_JOB_DEADLINE="9"), streams=1).lease_timeout == 9
+
+
+@pytest.mark.parametrize(
+    ("variables", "unused"),
+    [
+        ({}, 20.0),
+        ({"DASHSCOPE_CONNECTION_IDLE_TIME": "10"}, 10.0),
+        ({"STENOPOOL_POOL_WARM_UP_MODEL": "fun-asr-realtime"}, 50.0),
+    ],
+)
+def test_what_has_served_nobody_is_kept_for_less_long_unless_it_was_warmed_up(
+    given: Given, variables: dict[str, str], unused: float
+) -> None:
+    assert policy(given(**variables), streams=1).max_unused == unused
+
+
+@pytest.mark.parametrize(
+    ("variables", "grace"),
+    [
+        ({}, 5.0),
+        ({"STENOPOOL_POOL_UNUSED_TIME": "2"}, 0.5),
+        ({"DASHSCOPE_CONNECTION_IDLE_TIME": "59"}, 0.5),
+    ],
+)
+def test_an_idle_one_outlives_its_age_for_a_while_but_never_the_service_s_limit(
+    given: Given, variables: dict[str, str], grace: float
+) -> None:
+    assert policy(given(**variables), streams=1).grace == grace
+
+
+@pytest.mark.parametrize(
+    ("variables", "streams", "rate"),
+    [
+        ({}, 1, 20.0),
+        ({}, 1000, 2 * 1101 / 20),
+        ({"STENOPOOL_POOL_OPENS_PER_SECOND": "5"}, 50, 5.0),
+    ],
+)
+def test_it_opens_as_fast_as_told_or_as_it_takes_to_keep_all_warm(
+    given: Given, variables: dict[str, str], streams: int, rate: float
+) -> None:
+    assert policy(given(**variables), streams).opens_per_second == rate
+
+
+def test_a_rate_that_cannot_keep_them_warm_says_what_to_change(given: Given) -> None:
+    found = given(STENOPOOL_POOL_OPENS_PER_SECOND="5", RECOGNITION_OBJECTPOOL_SIZE="101")
+    with pytest.raises(SettingsError) as error:
+        policy(found, streams=100)
+    assert str(error.value) == (
+        "STENOPOOL_POOL_OPENS_PER_SECOND=5 cannot keep 101 recognisers warm, of which each is replaced after "
+        "20 seconds without a job; raise it to 10.1, or lower RECOGNITION_OBJECTPOOL_SIZE"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "processes", "streams", "said"),
+    [
+        ({}, 20, 1, []),
+        ({}, 21, 1, ["21 jobs can begin at once"]),
+        ({}, 1, 20, []),
+        ({"DASHSCOPE_MAXIMUM_ASYNC_REQUESTS": "5"}, 1, 20, ["20 jobs run at once in a process and 5 of them can"]),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "19"}, 1, 20, ["20 jobs run at once in a process and 19 of them can"]),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "30"}, 1, 50, ["50 jobs run at once", "30 jobs can begin at once"]),
+    ],
+)
+def test_sizes_that_will_make_jobs_wait_or_be_refused_are_told_at_the_start(
+    given: Given, variables: dict[str, str], processes: int, streams: int, said: list[str]
+) -> None:
+    sentences = cautions(given(**variables), processes, streams)
+    assert len(sentences) == len(said)
+    assert all(sentence.startswith(begin) for sentence, begin in zip(sentences, said, strict=True))

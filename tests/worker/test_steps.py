@@ -1,0 +1,169 @@
+"""What a worker answers; Celery's side is played by the few attributes that it gives."""
+
+import json
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery.worker.control import Panel
+
+from config.settings import Settings
+from emulator.background import BackgroundEmulator
+from emulator.stack import free_port
+from worker import lifecycle, runtime, steps
+from worker.report import Report, Reports
+
+Given = Callable[..., Settings]
+
+
+def state(kind: str, *pids: int) -> Any:
+    """What a command is given by a worker whose children have these numbers."""
+    pool_cls = type("TaskPool", (), {"__module__": f"celery.concurrency.{kind}"})
+    pool = SimpleNamespace(info={"processes": list(pids)})
+    worker = SimpleNamespace(pool_cls=pool_cls, pool=pool, hostname="celery@h", concurrency=2)
+    return SimpleNamespace(consumer=SimpleNamespace(controller=worker))
+
+
+@pytest.fixture
+def emulator() -> Iterator[BackgroundEmulator]:
+    with BackgroundEmulator() as running:
+        yield running
+
+
+@pytest.fixture
+def warm(fresh: Given, valkey: str, client: redis.Redis, emulator: BackgroundEmulator) -> runtime.Runtime:
+    """The runtime of a threads worker with two jobs at once."""
+    fresh(STENOPOOL_REDIS_URL=valkey, DASHSCOPE_WEBSOCKET_BASE_URL=emulator.url, DASHSCOPE_API_KEY="k")
+    lifecycle.begin(state("thread").consumer.controller, sender="celery@h")
+    return runtime.runtime()
+
+
+@pytest.fixture
+def cold(fresh: Given) -> runtime.Runtime:
+    """The runtime of a process with two jobs at once, whose pool has opened nothing."""
+    fresh()
+    return runtime.runtime(streams=2)
+
+
+@pytest.fixture
+def reports(fresh: Given, valkey: str, client: redis.Redis) -> Iterator[Reports]:
+    """Where the children of a prefork worker report."""
+    fresh(STENOPOOL_REDIS_URL=valkey)
+    board = Reports.at(valkey)
+    yield board
+    board.close()
+
+
+def figures(**changed: Any) -> Report:
+    names = ("leased", "idle", "opening", "waiting", "created", "reused", "discarded")
+    usual: Report = {**dict.fromkeys(names, 0), "max_size": 1, "max_leased": 1, "limits": ""}
+    return usual | {"borrow_seconds_p95": 0.0, "connect_seconds_p95": 0.0} | changed
+
+
+# -- inspect recognizers -----------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_holds_its_recognisers_itself_is_asked_directly(warm: runtime.Runtime) -> None:
+    warm.pool.wait(10)
+    (name, found), *others = steps.recognizers(state("thread")).items()
+    assert warm.reporter is not None and name == warm.reporter.process.name and not others
+    assert (found["worker"], found["pool"], found["streams"]) == ("celery@h", "threads", 2)
+    assert found["idle"] >= 2 and found["limits"] == ""
+    json.dumps(found)
+
+
+def test_of_prefork_children_the_reports_are_read(reports: Reports) -> None:
+    for pid in (1, 2, 3):
+        reports.post(f"celery@h:{pid}", figures(leased=pid))
+    found = steps.recognizers(state("prefork", 1, 3, 4))
+    assert {name: report["leased"] for name, report in found.items()} == {"celery@h:1": 1, "celery@h:3": 3}
+
+
+@pytest.mark.parametrize("kind", ["prefork", "thread", "gevent", "solo"])
+def test_a_worker_that_knows_nothing_yet_says_so_and_makes_nothing(reports: Reports, kind: str) -> None:
+    assert steps.recognizers(state(kind, 1)) == {"error": "no process has reported yet; ask again in a second"}
+    assert runtime.made() is None
+
+
+def test_a_redis_that_is_away_is_a_sentence(fresh: Given) -> None:
+    fresh(STENOPOOL_REDIS_URL=f"redis://:hush@127.0.0.1:{free_port()}/0")
+    answer = steps.recognizers(state("prefork", 1))
+    assert "(ConnectionError)" in answer["error"] and "hush" not in answer["error"]
+
+
+# -- control resize_recognizers ----------------------------------------------------------------------------------------
+
+
+def test_the_recognisers_of_a_process_can_be_made_more_or_fewer(cold: runtime.Runtime) -> None:
+    bound = cold.pool.policy.max_size
+    for size in (bound + 3, 1):
+        most = max(size, bound)
+        answer = steps.resize_recognizers(state("thread"), size=str(size))
+        assert answer == {"ok": f"keeps {size} recognisers, opens at most {most}"}
+        sizes = cold.pool.stats()
+        assert (sizes["min_size"], sizes["max_size"]) == (size, most)
+
+
+@pytest.mark.parametrize("size", [None, "", "0", "-1", "many", "1.5", "10001", "²"])
+def test_a_size_that_cannot_be_is_refused(cold: runtime.Runtime, size: object) -> None:
+    before = cold.pool.stats()["min_size"]
+    answer = steps.resize_recognizers(state("thread"), size=size)
+    assert answer == {"error": "give the number of recognisers to keep, from 1 to 10000"}
+    assert cold.pool.stats()["min_size"] == before
+
+
+def test_children_are_not_resized_but_told_how_to(reports: Reports) -> None:
+    answer = steps.resize_recognizers(state("prefork", 1), size="3")
+    assert "RECOGNITION_OBJECTPOOL_SIZE" in answer["error"]
+
+
+def test_a_process_that_has_no_recognisers_yet_is_not_resized(reports: Reports) -> None:
+    assert "no recogniser has been made yet" in steps.resize_recognizers(state("thread"), size="3")["error"]
+    assert runtime.made() is None
+
+
+# -- inspect stats -----------------------------------------------------------------------------------------------------
+
+
+def test_the_rows_are_flat_and_named_for_people(reports: Reports) -> None:
+    reports.post("celery@h:1", figures(leased=1, created=3, reused=7, borrow_seconds_p95=0.0004, limits="quota"))
+    reports.post("celery@h:2", figures(idle=1, created=1, connect_seconds_p95=0.25, max_size=3, discarded=1))
+    assert steps.RecognizerFigures(None).info(state("prefork", 1, 2).consumer.controller) == {
+        "recognizers leased": 1,
+        "recognizers idle": 1,
+        "recognizers opening": 0,
+        "recognizers waiting": 0,
+        "recognizers max": 2,
+        "recognizers created": 4,
+        "recognizers reused": 7,
+        "recognizers discarded": 1,
+        "recognizers borrow p95 ms": 0.4,
+        "recognizers connect p95 ms": 250.0,
+        "recognizers limits": "quota",
+    }
+
+
+def test_without_a_limit_the_row_says_none(warm: runtime.Runtime) -> None:
+    assert steps.RecognizerFigures(None).info(state("thread").consumer.controller)["recognizers limits"] == "none"
+
+
+def test_nothing_to_tell_is_no_row(reports: Reports) -> None:
+    assert steps.RecognizerFigures(None).info(state("prefork", 1).consumer.controller) == {}
+
+
+def test_the_other_statistics_survive_a_redis_that_is_away(fresh: Given) -> None:
+    fresh(STENOPOOL_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert steps.RecognizerFigures(None).info(state("prefork", 1).consumer.controller) == {}
+
+
+# -- in the app --------------------------------------------------------------------------------------------------------
+
+
+def test_the_app_s_workers_know_the_commands_and_the_rows(start_app: Callable[..., Celery]) -> None:
+    app: Any = start_app()
+    assert steps.RecognizerFigures in app.steps["worker"]
+    assert Panel.meta["recognizers"].type == "inspect" and Panel.meta["resize_recognizers"].type == "control"
+    assert Panel.meta["recognizers"].help == "Figures of the recognisers of each process."

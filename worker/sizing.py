@@ -1,0 +1,83 @@
+"""How large a process's pool is: the settings, the jobs it runs at once, and what the vendor's guides ask of both."""
+
+from config.settings import SERVICE_IDLE_LIMIT, PoolSettings, Settings, SettingsError
+from worker.pool import Policy
+
+OPENS_PER_SECOND = 20.0
+"""As many as the service lets an account start tasks in a second (its rate-limit page): no reason to connect faster."""
+
+STARTS_PER_SECOND = 20
+"""Tasks that an account may start in a second, for most models (the same page)."""
+
+
+GRACE = 5.0
+"""Longest time, in seconds, that an idle recogniser past its age stays while others are being replaced."""
+
+
+def with_spare(streams: int) -> int:
+    """How many recognisers serve so many jobs without a wait: one each, one more, and one more for each ten.
+
+    The spare stands in while a discarded or retired one is being replaced, which takes four round trips.
+    `python -m bench.sizes` measures what it saves.
+    """
+    return streams + 1 + streams // 10
+
+
+def policy(settings: Settings, streams: int) -> Policy:
+    """The limits of a pool in a process that runs `streams` jobs at once.
+
+    Raises:
+        SettingsError: so many cannot be kept warm at the rate that was set.
+    """
+    pool = settings.pool
+    kept = pool.size or min(with_spare(streams), pool.connections or with_spare(streams))
+    unused = pool.idle_time if pool.warm_up_model else min(pool.unused_time, pool.idle_time)
+    return Policy(
+        min_size=kept,
+        max_size=pool.connections or kept,
+        max_leased=pool.most_streams,
+        max_waiting=pool.waiting,
+        lease_timeout=min(pool.lease_timeout, settings.job.deadline),
+        max_idle=pool.idle_time,
+        max_unused=unused,
+        max_lifetime=pool.lifetime,
+        # Below the service's own limit, whatever the ages.
+        grace=min(GRACE, unused / 4, (SERVICE_IDLE_LIMIT - pool.idle_time) / 2),
+        openers=pool.openers,
+        opens_per_second=_opens_per_second(pool, kept, unused),
+        spread=pool.spread,
+        max_lease=settings.job.deadline,
+    )
+
+
+def cautions(settings: Settings, processes: int, streams: int) -> list[str]:
+    """What an operator should know of these sizes before a thousand jobs tell it; a sentence each."""
+    limits = policy(settings, streams)
+    said = []
+    if limits.lendable < streams:
+        said.append(
+            f"{streams} jobs run at once in a process and {limits.lendable} of them can stream; the others wait. Raise "
+            "RECOGNITION_OBJECTPOOL_SIZE, DASHSCOPE_CONNECTION_POOL_SIZE and DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, "
+            "or lower the concurrency (-c)."
+        )
+    at_once = processes * min(streams, limits.lendable)
+    if at_once > STARTS_PER_SECOND:
+        said.append(
+            f"{at_once} jobs can begin at once, and an account may start {STARTS_PER_SECOND} in a second unless its "
+            "limit was raised: jobs beyond that are refused at first and tried again."
+        )
+    return said
+
+
+def _opens_per_second(pool: PoolSettings, kept: int, unused: float) -> float:
+    """Enough to replace each idle recogniser before the service gives it up, with as much again to spare."""
+    needed = kept / unused
+    if pool.opens_per_second is None:
+        return max(OPENS_PER_SECOND, 2 * needed)
+    if pool.opens_per_second < needed:
+        raise SettingsError(
+            f"STENOPOOL_POOL_OPENS_PER_SECOND={pool.opens_per_second:g} cannot keep {kept} recognisers warm, of which "
+            f"each is replaced after {unused:g} seconds without a job; raise it to {2 * needed:.1f}, or lower "
+            "RECOGNITION_OBJECTPOOL_SIZE"
+        )
+    return pool.opens_per_second
