@@ -23,6 +23,7 @@ OPENS_PER_SECOND = 20.0
 WARM_TIMEOUT = 120.0
 COLUMNS = ("jobs", "spare", "jobs/s", "p50", "p95", "p99", "max", ">5 ms", "queued", "opened", "broken", "cores")
 TOLERATED = 0.01  # of the jobs may queue
+NEAR = 0.8  # of the rate of opens: beyond that the opens queue, by chance for long
 VENDOR_CONCURRENCY, VENDOR_KEEPS = (100, 200, 400), 500  # its guide to high concurrency, for 4, 8 and 16 cores
 NOTES = (
     "So many jobs at once, back to back, each of {job_seconds:g} s give or take a half. Every tenth is broken off by "
@@ -145,6 +146,12 @@ def advice(trials: Sequence[Trial]) -> str:
     jobs = trials[0].jobs
     if not all(trial.outcome.broken for trial in trials):
         return f"{jobs} at once: too few jobs to say."
+    discards = max(trial.outcome.broken / trial.outcome.seconds for trial in trials)
+    if discards > NEAR * OPENS_PER_SECOND:
+        return (
+            f"{jobs} at once: {discards:.1f} discards a second against {OPENS_PER_SECOND:g} opens. The rate of opens "
+            "is what is short, not the spare; these lines vary from run to run."
+        )
     enough = next((trial for trial in trials if trial.queued_part <= TOLERATED), None)
     if enough is None:
         return f"{jobs} at once: none of these is enough."

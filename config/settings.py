@@ -181,11 +181,11 @@ class PoolSettings(Group):
         "Longest wait of a job for a recogniser, before it is tried again later.",
         gt=0,
     )
-    openers: int = setting(
+    openers: int | None = setting(
         "STENOPOOL_POOL_OPENERS",
-        4,
+        None,
         "a whole number from 1 to 64",
-        "Connections that a process opens at the same time.",
+        "Connections that a process opens at the same time. Default: half of those that it opens in a second.",
         ge=1,
         le=64,
     )
@@ -193,7 +193,8 @@ class PoolSettings(Group):
         "STENOPOOL_POOL_OPENS_PER_SECOND",
         None,
         "a number from 0.1 to 1000",
-        "Connections that a process opens in a second. Default: 20, or more where it takes more to keep all warm.",
+        "Connections that a process opens in a second. Default: 20 (2 with a warm-up model), or more where it takes "
+        "more to keep all warm.",
         ge=0.1,
         le=1000,
     )
@@ -221,25 +222,16 @@ class PoolSettings(Group):
 
     @model_validator(mode="after")
     def _ordered(self) -> "PoolSettings":
-        """The constraints of the vendor's guides on these sizes."""
-        self._at_most("RECOGNITION_OBJECTPOOL_SIZE", self.size, "DASHSCOPE_CONNECTION_POOL_SIZE", self.connections)
-        self._at_most(
-            "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS", self.streams, "DASHSCOPE_CONNECTION_POOL_SIZE", self.connections
-        )
-        self._at_most(
-            "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST",
-            self.streams_per_host,
-            "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS",
-            self.streams,
-        )
+        """The constraints of the vendor's guides on these sizes. What is not given is as large as it may be."""
+        kept = ("RECOGNITION_OBJECTPOOL_SIZE", self.size)
+        connections = ("DASHSCOPE_CONNECTION_POOL_SIZE", self.connections) if self.connections else kept
+        streams = ("DASHSCOPE_MAXIMUM_ASYNC_REQUESTS", self.streams) if self.streams else connections
+        per_host = ("DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST", self.streams_per_host)
+        for (smaller, value), (larger, bound) in ((kept, connections), (streams, connections), (per_host, streams)):
+            if value and bound and value > bound:
+                rule = f"{smaller}={value} must not be above {larger}={bound}"
+                raise ValueError(f"{rule}; raise the second or lower the first")
         return self
-
-    @staticmethod
-    def _at_most(smaller: str, value: int | None, larger: str, bound: int | None) -> None:
-        if value and bound and value > bound:
-            raise ValueError(
-                f"{smaller}={value} must not be above {larger}={bound}; raise the second or lower the first"
-            )
 
 
 class RedisSettings(Group):

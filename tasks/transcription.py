@@ -97,8 +97,9 @@ class Stream:
     take: Callable[[Partial | Final], None]
 
     def run(self, recognizers: Recognizers) -> bool:
-        """Over a warm recogniser; once more over one that was never used, if the first proves stale before it took any
-        audio. Says whether the connection was there before the job needed it.
+        """Over a warm recogniser; once more over a new one, if the first proves stale before it took any audio.
+
+        Says whether the connection was there before the job needed it.
         """
         asked = time.monotonic()
         with recognizers.lease(borrower=self.attempt.job_id) as recognizer:
@@ -107,7 +108,7 @@ class Stream:
                 self._over(recognizer)
                 return reused
             except STALE:
-                if recognizer.took_audio:
+                if recognizer.took_audio or not reused:
                     raise
         with recognizers.lease(borrower=self.attempt.job_id, fresh=True) as recognizer:
             self._over(recognizer)

@@ -47,6 +47,15 @@ def test_the_docs_name_no_code_that_is_gone() -> None:
     assert {code for code in DOCUMENTED if f'"{code}"' not in sources} == set()
 
 
+@pytest.mark.parametrize("bench", ["first_word", "sizes", "sizes_10s"])
+def test_the_pool_s_page_shows_measured_lines_as_they_were_measured(bench: str) -> None:
+    shown = set((ROOT / "docs" / "pool.md").read_text(encoding="utf-8").splitlines())
+    measured = (ROOT / "bench" / "results" / f"{bench}.md").read_text(encoding="utf-8").splitlines()
+    head, _, *rows = [line for line in measured if line.startswith("|")]
+    assert head in shown
+    assert len(shown.intersection(rows)) >= 4, "write them again from bench/results"
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -1,5 +1,7 @@
 """How large a process's pool is: the settings, the jobs it runs at once, and what the vendor's guides ask of both."""
 
+import math
+
 from config.settings import SERVICE_IDLE_LIMIT, PoolSettings, Settings, SettingsError
 from worker.pool import Policy
 
@@ -10,17 +12,46 @@ STARTS_PER_SECOND = 20
 """Tasks that an account may start in a second, for most models (the same page)."""
 
 
+WARM_UPS_PER_SECOND = 2.0
+"""A warm-up task is a start, too, and jobs come first."""
+
+MOST_OPENERS = 64
+
+JITTER = 0.1
+"""Wide enough, with the grace, to replace two hundred that came back together one after the other."""
+
 GRACE = 5.0
 """Longest time, in seconds, that an idle recogniser past its age stays while others are being replaced."""
+
+
+MANY = 3
+"""So many times the default is a misunderstanding: the vendor's sizes are for a server, these for a process."""
 
 
 def with_spare(streams: int) -> int:
     """How many recognisers serve so many jobs without a wait: one each, one more, and one more for each ten.
 
-    The spare stands in while a discarded or retired one is being replaced, which takes four round trips.
+    The spare stands in while a discarded or retired one is being replaced, which takes two or three round trips.
     `python -m bench.sizes` measures what it saves.
     """
     return streams + 1 + streams // 10
+
+
+def resized(settings: Settings, limits: Policy, size: int) -> tuple[int, int]:
+    """How many are kept and how many there may be, in a pool of these limits that is told to keep `size`.
+
+    Raises:
+        SettingsError: the settings do not allow so many.
+    """
+    most = settings.pool.connections
+    if most and size > most:
+        raise SettingsError(f"{size} is more than DASHSCOPE_CONNECTION_POOL_SIZE={most}; raise that and restart")
+    if size / limits.max_unused > limits.opens_per_second:
+        raise SettingsError(
+            f"at {limits.opens_per_second:g} connections a second {size} recognisers cannot be kept warm; "
+            "set RECOGNITION_OBJECTPOOL_SIZE and restart"
+        )
+    return size, most or size
 
 
 def policy(settings: Settings, streams: int) -> Policy:
@@ -32,6 +63,7 @@ def policy(settings: Settings, streams: int) -> Policy:
     pool = settings.pool
     kept = pool.size or min(with_spare(streams), pool.connections or with_spare(streams))
     unused = pool.idle_time if pool.warm_up_model else min(pool.unused_time, pool.idle_time)
+    rate = _opens_per_second(pool, kept, unused)
     return Policy(
         min_size=kept,
         max_size=pool.connections or kept,
@@ -43,8 +75,9 @@ def policy(settings: Settings, streams: int) -> Policy:
         max_lifetime=pool.lifetime,
         # Below the service's own limit, whatever the ages.
         grace=min(GRACE, unused / 4, (SERVICE_IDLE_LIMIT - pool.idle_time) / 2),
-        openers=pool.openers,
-        opens_per_second=_opens_per_second(pool, kept, unused),
+        jitter=JITTER,
+        openers=pool.openers or min(MOST_OPENERS, math.ceil(rate / 2)),
+        opens_per_second=rate,
         spread=pool.spread,
         max_lease=settings.job.deadline,
     )
@@ -60,6 +93,11 @@ def cautions(settings: Settings, processes: int, streams: int) -> list[str]:
             "RECOGNITION_OBJECTPOOL_SIZE, DASHSCOPE_CONNECTION_POOL_SIZE and DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, "
             "or lower the concurrency (-c)."
         )
+    if limits.min_size > MANY * with_spare(streams):
+        said.append(
+            f"Each of {processes} processes keeps {limits.min_size} recognisers for {streams} jobs at once; "
+            f"{with_spare(streams)} are enough: lower RECOGNITION_OBJECTPOOL_SIZE, or leave it out."
+        )
     at_once = processes * min(streams, limits.lendable)
     if at_once > STARTS_PER_SECOND:
         said.append(
@@ -73,7 +111,7 @@ def _opens_per_second(pool: PoolSettings, kept: int, unused: float) -> float:
     """Enough to replace each idle recogniser before the service gives it up, with as much again to spare."""
     needed = kept / unused
     if pool.opens_per_second is None:
-        return max(OPENS_PER_SECOND, 2 * needed)
+        return max(WARM_UPS_PER_SECOND if pool.warm_up_model else OPENS_PER_SECOND, 2 * needed)
     if pool.opens_per_second < needed:
         raise SettingsError(
             f"STENOPOOL_POOL_OPENS_PER_SECOND={pool.opens_per_second:g} cannot keep {kept} recognisers warm, of which "

@@ -15,11 +15,11 @@ from celery import Celery
 from celery.bootsteps import StartStopStep
 from celery.worker.control import control_command, inspect_command
 
-from config.settings import MOST_RECOGNIZERS, settings
+from config.settings import MOST_RECOGNIZERS, SettingsError, settings
 from worker import runtime
 from worker.lifecycle import PREFORK, kind_of
 from worker.report import Report, Reports, process_name, together
-from worker.sizing import policy
+from worker.sizing import resized
 
 HURRY = 0.4
 """Seconds for Redis: nothing else is done meanwhile, and `celery inspect` gives up on a worker after one second."""
@@ -64,14 +64,12 @@ def resize_recognizers(state: Any, size: object = None, **_: Any) -> Reply:
         return {"error": "no recogniser has been made yet; ask again in a second"}
     if not str(size).isdecimal() or not 1 <= int(str(size)) <= MOST_RECOGNIZERS:
         return {"error": f"give the number of recognisers to keep, from 1 to {MOST_RECOGNIZERS}"}
-    return {"ok": resized(house, int(str(size)))}
-
-
-def resized(house: runtime.Runtime, size: int) -> str:
-    """Resize the pool. The bound on connections is that of the settings, unless more are to be kept."""
-    most = max(size, policy(house.settings, house.streams).max_size)
-    house.pool.resize(min_size=size, max_size=most)
-    return f"keeps {size} recognisers, opens at most {most}"
+    try:
+        kept, most = resized(house.settings, house.pool.policy, int(str(size)))
+    except SettingsError as error:
+        return {"error": str(error)}
+    house.pool.resize(min_size=kept, max_size=most)
+    return {"ok": f"keeps {kept} recognisers, opens at most {most}"}
 
 
 def reports(worker: Any) -> dict[str, Report]:

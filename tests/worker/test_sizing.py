@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from config.settings import Settings, SettingsError
-from worker.sizing import cautions, policy, with_spare
+from worker.sizing import cautions, policy, resized, with_spare
 
 Given = Callable[..., Settings]
 
@@ -70,6 +70,7 @@ def test_an_idle_one_outlives_its_age_for_a_while_but_never_the_service_s_limit(
     [
         ({}, 1, 20.0),
         ({}, 1000, 2 * 1101 / 20),
+        ({"STENOPOOL_POOL_WARM_UP_MODEL": "fun-asr-realtime"}, 1, 2.0),
         ({"STENOPOOL_POOL_OPENS_PER_SECOND": "5"}, 50, 5.0),
     ],
 )
@@ -98,6 +99,7 @@ def test_a_rate_that_cannot_keep_them_warm_says_what_to_change(given: Given) -> 
         ({"DASHSCOPE_MAXIMUM_ASYNC_REQUESTS": "5"}, 1, 20, ["20 jobs run at once in a process and 5 of them can"]),
         ({"RECOGNITION_OBJECTPOOL_SIZE": "19"}, 1, 20, ["20 jobs run at once in a process and 19 of them can"]),
         ({"RECOGNITION_OBJECTPOOL_SIZE": "30"}, 1, 50, ["50 jobs run at once", "30 jobs can begin at once"]),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "500"}, 8, 1, ["Each of 8 processes keeps 500 recognisers for 1 jobs"]),
     ],
 )
 def test_sizes_that_will_make_jobs_wait_or_be_refused_are_told_at_the_start(
@@ -106,3 +108,16 @@ def test_sizes_that_will_make_jobs_wait_or_be_refused_are_told_at_the_start(
     sentences = cautions(given(**variables), processes, streams)
     assert len(sentences) == len(said)
     assert all(sentence.startswith(begin) for sentence, begin in zip(sentences, said, strict=True))
+
+
+@pytest.mark.parametrize(("streams", "openers"), [(1, 10), (100, 10), (200, 12), (2000, 64)])
+def test_half_as_many_open_at_once_as_open_in_a_second(given: Given, streams: int, openers: int) -> None:
+    assert policy(given(), streams).openers == openers
+    assert policy(given(STENOPOOL_POOL_OPENERS="3"), streams).openers == 3
+
+
+def test_a_pool_is_resized_within_its_settings(given: Given) -> None:
+    found = given(DASHSCOPE_CONNECTION_POOL_SIZE="6")
+    assert resized(found, policy(found, streams=2), 5) == (5, 6)
+    with pytest.raises(SettingsError, match="7 is more than DASHSCOPE_CONNECTION_POOL_SIZE=6; raise that and restart"):
+        resized(found, policy(found, streams=2), 7)

@@ -98,13 +98,16 @@ def test_a_redis_that_is_away_is_a_sentence(fresh: Given) -> None:
 
 
 def test_the_recognisers_of_a_process_can_be_made_more_or_fewer(cold: runtime.Runtime) -> None:
-    bound = cold.pool.policy.max_size
-    for size in (bound + 3, 1):
-        most = max(size, bound)
+    for size in (7, 1):
         answer = steps.resize_recognizers(state("thread"), size=str(size))
-        assert answer == {"ok": f"keeps {size} recognisers, opens at most {most}"}
+        assert answer == {"ok": f"keeps {size} recognisers, opens at most {size}"}
         sizes = cold.pool.stats()
-        assert (sizes["min_size"], sizes["max_size"]) == (size, most)
+        assert (sizes["min_size"], sizes["max_size"]) == (size, size)
+
+
+def test_more_than_can_be_kept_warm_is_refused(cold: runtime.Runtime) -> None:
+    answer = steps.resize_recognizers(state("thread"), size="1000")
+    assert answer["error"].startswith("at 20 connections a second 1000 recognisers cannot be kept warm")
 
 
 @pytest.mark.parametrize("size", [None, "", "0", "-1", "many", "1.5", "10001", "²"])

@@ -142,7 +142,7 @@ class Book(Generic[T]):
         self._tended = now
         self._pace.start(now)
         self.stock.forget_lost_orders(now)
-        chores = self._end_all(self.stock.take_overdue(now, self.policy.grace)) + self._reclaim(now)
+        chores = self._end_all(self._retire(now)) + self._reclaim(now)
         return None, chores + self._go_on(now)
 
     def examine(self, now: float) -> tuple[Entry[T] | None, Chores[T]]:
@@ -321,6 +321,14 @@ class Book(Generic[T]):
 
     def _end_all(self, ends: Iterable[tuple[Entry[T], Reason]]) -> Chores[T]:
         return [self._end(entry, reason) for entry, reason in ends]
+
+    def _retire(self, now: float) -> list[tuple[Entry[T], Reason]]:
+        """Within the grace no more than can be replaced until the next look, and at most half of what is idle, so that
+        those who come meanwhile find one.
+        """
+        replaceable = self.policy.opens_per_second * TEND_EVERY - max(0, self.policy.min_size - self.stock.ready)
+        most = int(max(0, min(replaceable, len(self.stock.idle) // 2)))
+        return self.stock.take_overdue(now, self.policy.grace, most)
 
     def _reclaim(self, now: float) -> Chores[T]:
         """Reported and cut off, not closed: the borrower's thread may still be at work on it. Its return closes it."""

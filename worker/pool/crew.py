@@ -72,9 +72,9 @@ class Crew:
 
     def _hire(self, role: str, work: Callable[..., None], *args: Queue) -> None:
         if role not in self._threads:
-            thread = threading.Thread(target=work, args=args, name=f"{self._name}-{role}", daemon=True)
-            thread.start()
-            self._threads[role] = thread
+            self._threads[role] = threading.Thread(target=work, args=args, name=f"{self._name}-{role}", daemon=True)
+        if self._threads[role].ident is None:
+            self._threads[role].start()
 
     def _work(self, queue: Queue) -> None:
         while (chore := self._next(queue)) is not None:

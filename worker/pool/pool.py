@@ -104,8 +104,8 @@ class Pool(Generic[T]):
     def lease(self, timeout: float | None = None, *, borrower: str = "", fresh: bool = False) -> Iterator[T]:
         """Lend a resource for the length of a `with` block, opening the pool if need be.
 
-        Then it is kept if the hooks call it reusable, however the block ended. `fresh` takes only one that was never
-        lent before. The borrower's name is for the log.
+        Then it is kept if the hooks call it reusable, however the block ended. `fresh` waits for a
+        new one. The borrower's name is for the log.
         Raises PoolTimeout after `timeout` (`lease_timeout` if None), PoolFull, PoolClosed, OpenFailed.
         """
         self.open()
@@ -156,7 +156,7 @@ class Pool(Generic[T]):
         return entry
 
     def _vouch(self, entry: Entry[T], ticket: Ticket[T]) -> bool:
-        healthy = self._says_yes(self._hooks.is_healthy, entry)
+        healthy = self._hooks.is_healthy(entry.resource)  # what it raises may be meant for the borrower: a time limit
         if healthy:
             self._decide(partial(self._book.lend, ticket))
         else:
@@ -181,7 +181,7 @@ class Pool(Generic[T]):
             return
         keep = False
         try:
-            keep = self._says_yes(self._hooks.is_reusable, entry)
+            keep = self._hooks.is_reusable(entry.resource)
         finally:  # interrupted while asking: not kept, but given back all the same
             self._decide(lambda now: self._give_back(ticket, keep, now))
 
@@ -189,13 +189,6 @@ class Pool(Generic[T]):
         # Taken off the ticket first: struck after that, an entry may be lost and replaced, but never given back twice.
         entry, ticket.entry = ticket.entry, None
         return (None, []) if entry is None else self._book.give_back(entry, keep, now)
-
-    def _says_yes(self, hook: Callable[[T], bool], entry: Entry[T]) -> bool:
-        try:
-            return bool(hook(entry.resource))
-        except Exception as exc:  # whoever cannot answer for a resource does not vouch for it
-            log.warning("%s: %s raised %s", self.name, getattr(hook, "__name__", "a hook"), type(exc).__name__)
-            return False
 
     # -- deciding and doing --------------------------------------------------------------------------------------------
 
@@ -267,7 +260,9 @@ class Pool(Generic[T]):
     def _examine(self, entry: Entry[T]) -> None:
         healthy = False
         try:
-            healthy = self._says_yes(self._hooks.is_healthy, entry)
+            healthy = self._hooks.is_healthy(entry.resource)
+        except Exception as exc:  # whoever cannot answer for a resource does not vouch for it
+            log.warning("%s: is_healthy raised %s", self.name, type(exc).__name__)
         finally:
             verdict = self._book.vouch if healthy else self._book.doubt
             self._decide(partial(verdict, entry))

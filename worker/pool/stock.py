@@ -123,14 +123,12 @@ class Stock(Generic[T]):
         if self.examined is entry:
             self.examined = None
 
-    def take_overdue(self, now: float, grace: float = 0.0) -> list[tuple[Entry[T], Reason]]:
-        """Take out what is idle and past one of its limits; within the grace at most half of what is idle, so that
-        somebody who comes before the replacements still finds one.
-        """
+    def take_overdue(self, now: float, grace: float, most: int) -> list[tuple[Entry[T], Reason]]:
+        """Take out what is idle and past one of its limits; within the grace at most so many."""
         overdue = [(entry, reason) for entry in self.idle if (reason := entry.overdue(now))]
         overdue.sort(key=lambda end: not end[0].overdue(now, grace))  # those beyond the grace first
         late = sum(entry.overdue(now, grace) is not None for entry, _ in overdue)
-        leaving = overdue[: max(late, len(self.idle) // 2)]
+        leaving = overdue[: max(late, most)]
         for entry, _ in leaving:
             self.idle.remove(entry)
         return leaving

@@ -18,7 +18,7 @@ class Ticket(Generic[T]):
     """
 
     borrower: str = ""
-    fresh: bool = False  # takes only what was never lent before
+    fresh: bool = False  # takes only what was opened since it asked
     number: int = 0  # order of arrival, given by the book
     asked: float = 0.0
     entry: Entry[T] | None = None
@@ -43,4 +43,4 @@ class Ticket(Generic[T]):
         return self.entry is not None or self.error is not None
 
     def suits(self, entry: Entry[T]) -> bool:
-        return not (self.fresh and entry.uses)
+        return not self.fresh or (entry.born >= self.asked and not entry.uses)

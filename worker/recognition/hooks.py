@@ -35,7 +35,7 @@ class RecognizerHooks:
         self._lock = threading.Lock()
 
     def open(self) -> Recognizer:
-        """A connected recognizer. Slow: four round trips, and the warm-up task.
+        """A connected recognizer. Slow: two or three round trips, and the warm-up task.
 
         Raises MissingApiKey, ConnectFailed, a refusal, or what else made the warm-up task fail.
         """

@@ -136,11 +136,13 @@ class Recognizer:
             self._late = self._blocked = 0.0
             if zero + chunk.due > self._clock():
                 yield from self._events(zero + chunk.due, deadline)
-            yield from self._say(Audio(chunk.data), deadline)
-            if chunk.due > 0:
-                sent = self._clock()
-                self._load.sent(late=self._late, blocked=self._blocked, elapsed=sent - before)
-                before = sent
+            try:
+                yield from self._say(Audio(chunk.data), deadline)
+            finally:  # the worst of networks lets no send succeed
+                if chunk.due > 0:
+                    sent = self._clock()
+                    self._load.sent(late=self._late, blocked=self._blocked, elapsed=sent - before)
+                    before = sent
         yield from self._say(Finish(task_id), deadline)
         yield from self._ending(deadline)
 
@@ -159,7 +161,11 @@ class Recognizer:
 
     def _send(self, message: str | bytes) -> None:
         began = self._clock()
-        self._blocked = self._transport.send(message)
+        try:
+            self._blocked = self._transport.send(message)
+        except ConnectionLost:
+            self._blocked = self._clock() - began  # until it was cut off, or until our patience ended
+            raise
         self._late += max(0.0, self._clock() - began - self._blocked)
 
     def _ending(self, deadline: float) -> Iterator[Event]:

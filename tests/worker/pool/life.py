@@ -205,7 +205,7 @@ class Life(RuleBasedStateMachine):
             return
         was_new = ticket.entry.uses == (ticket.entry.state is State.LEASED)
         older = [other for other in self.waiting if other.number < ticket.number]
-        assert all(other.fresh and not was_new for other in older)
+        assert all(other.fresh and not (was_new and ticket.entry.born >= other.asked) for other in older)
         assert self.failing or self.book.stock.lent + len(older) <= self.book.policy.lendable
         if ticket.entry.state is State.RESERVED:
             assert ticket.suits(ticket.entry) and ticket.entry.overdue(self.now, self.book.policy.grace) is None

@@ -65,12 +65,22 @@ def test_who_wants_something_new_gets_only_what_was_never_lent(make_desk):
     assert desk.figures("leases", "fresh", "reused") == (2, 1, 0)
 
 
+def test_what_was_opened_before_it_was_asked_for_is_not_new_enough(make_desk, clock):
+    """It may have died with those that were lent: who asks for a new one has just seen one die."""
+    desk = make_desk("a", max_size=2)
+    clock.advance(1)
+    ticket = desk.ask(fresh=True)
+    assert (ticket.settled, desk.chores, desk.idle()) == (False, [Open()], ["a"])
+    desk.opened("new")
+    assert ticket.entry.resource == "new"
+
+
 def test_who_takes_anything_takes_what_was_used_last_and_leaves_the_new_one(make_desk, clock):
     desk = make_desk("a", "b")
     clock.advance(1)
     desk.give_back(desk.lease())
     assert desk.ask().entry.uses == 1
-    assert desk.ask(fresh=True).entry.uses == 0
+    assert [entry.uses for entry in desk.book.stock.idle] == [0]
 
 
 def test_below_the_largest_size_something_new_is_opened_and_what_is_idle_is_kept(make_desk):

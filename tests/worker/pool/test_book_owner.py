@@ -13,10 +13,10 @@ from worker.pool.errors import PoolClosed
 
 @pytest.mark.parametrize("more", [0, 1, 2])
 def test_a_larger_book_opens_what_it_is_to_keep_in_addition(make_desk, more):
-    desk = make_desk("a", openers=9)
-    desk.resize(1 + more, 3)
-    assert desk.chores == [Open()] * more
-    assert desk.figures("min_size", "max_size", "max_leased") == (1 + more, 3, 3)
+    desk = make_desk("a", "b", openers=9)
+    desk.resize(2 + more, 4)
+    assert (desk.chores, desk.idle()) == ([Open()] * more, ["a", "b"])
+    assert desk.figures("min_size", "max_size", "max_leased") == (2 + more, 4, 4)
 
 
 @pytest.mark.parametrize("fewer", [0, 1, 2])

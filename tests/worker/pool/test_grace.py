@@ -1,5 +1,7 @@
 """Recognisers of one age are not replaced at one moment: somebody who comes meanwhile finds one."""
 
+import dataclasses
+
 import pytest
 
 from worker.pool.chores import Close
@@ -18,6 +20,24 @@ def test_at_their_age_at_most_half_of_the_idle_ones_leave_at_once(make_desk, cou
     desk.clock.advance(20)
     desk.tend()
     assert closed(desk) == first
+
+
+@pytest.mark.parametrize(("rate", "leaving"), [(0.5, 0), (1.0, 1), (2.0, 2), (9.0, 2)])
+def test_within_the_grace_no_more_leave_than_can_be_replaced_until_the_next_look(make_desk, rate, leaving):
+    desk = make_desk("a", "b", "c", "d", max_unused=20, grace=5)
+    desk.book.policy = dataclasses.replace(desk.book.policy, opens_per_second=rate)
+    desk.clock.advance(20)
+    desk.tend()
+    assert len(closed(desk)) == leaving
+
+
+def test_within_the_grace_what_is_missed_already_is_replaced_first(make_desk):
+    desk = make_desk("a", "b", "c", "d", max_size=6, max_unused=20, grace=5)
+    desk.resize(5, 6)
+    desk.book.policy = dataclasses.replace(desk.book.policy, opens_per_second=2.0)
+    desk.clock.advance(20)
+    desk.tend()
+    assert len(closed(desk)) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

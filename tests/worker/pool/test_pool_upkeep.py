@@ -110,6 +110,15 @@ def test_the_keeper_is_there_when_the_next_open_is_due(make_pool, hooks):
     assert len(hooks.made) == 3
 
 
+def test_the_keeper_is_called_when_something_comes_due_earlier_than_it_was_told(make_pool, hooks):
+    pool, called = make_pool(min_size=0, backoff_first=0.01), threading.Event()
+    pool.open()
+    pool._crew.hurry = called.set
+    hooks.errors += [OSError()]
+    with pool.lease():
+        assert called.is_set()
+
+
 def test_warming_begins_by_itself_at_its_moment(make_pool, hooks):
     pool = make_pool(spread=0.05)
     pool.wait(PATIENCE)

@@ -95,8 +95,18 @@ def test_what_is_overdue_is_found_on_the_way_to_one_that_suits():
 
 def test_all_that_is_overdue_can_be_taken_out():
     stock = kept(1, 5, max_unused=10)
-    assert [entry.resource for entry, reason in stock.take_overdue(now=11) if reason is Reason.MAX_IDLE] == ["1"]
+    assert [
+        entry.resource for entry, reason in stock.take_overdue(now=11, grace=0, most=0) if reason is Reason.MAX_IDLE
+    ] == ["1"]
     assert [entry.resource for entry in stock.idle] == ["5"]
+
+
+def test_what_is_beyond_the_grace_is_taken_out_before_what_is_within_it():
+    stock: Stock[str] = Stock()
+    stock.keep(Entry("within", born=0.0, last_used=5, max_idle=10, uses=1), now=5)
+    stock.keep(Entry("beyond", born=0.0, last_used=14, max_lifetime=10, uses=1), now=14)
+    assert [entry.resource for entry, _ in stock.take_overdue(now=15, grace=3, most=1)] == ["beyond"]
+    assert [entry.resource for entry in stock.idle] == ["within"]
 
 
 def test_one_is_set_aside_when_nobody_looked_at_it_for_so_long():

@@ -439,6 +439,26 @@ def test_chunks_that_blocked_sends_delay_are_not_late(loaded, scripted, clock, l
     assert figures(load) == (0, 0, pytest.approx(1, abs=0.02), 300)
 
 
+def test_a_send_that_never_succeeds_counts_as_blocked(loaded, scripted, clock, load):
+    sends = iter(range(100))
+
+    def stuck(sent):
+        if sent == FRAME and next(sends) == 60:
+            clock.now += 20.0
+            raise ConnectionLost("TimeoutError while sending")
+        answer(sent)
+
+    def answer(sent, obliging=scripted.on_send):
+        if sent != FRAME:
+            obliging(sent)
+
+    scripted.on_send = stuck
+    with pytest.raises(ConnectionLost):
+        list(run(loaded, clock, paced(100)))
+    assert load.figures()["blocked_ms_max"] == 20_000
+    assert load.limits() == ("bandwidth",)
+
+
 def test_a_wait_that_ends_after_the_due_moment_is_late(loaded, scripted, clock, load):
     scripted.wake_lag = lambda timeout: 0.06 if timeout else 0.0
     list(run(loaded, clock, paced(60)))
