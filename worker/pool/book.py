@@ -327,7 +327,7 @@ class Book(Generic[T]):
         those who come meanwhile find one.
         """
         replaceable = self.policy.opens_per_second * TEND_EVERY - max(0, self.policy.min_size - self.stock.ready)
-        most = int(max(0, min(replaceable, len(self.stock.idle) // 2)))
+        most = math.ceil(max(0, min(replaceable, len(self.stock.idle) // 2)))
         return self.stock.take_overdue(now, self.policy.grace, most)
 
     def _reclaim(self, now: float) -> Chores[T]:

@@ -67,7 +67,8 @@ class Crew:
             self._ready.notify_all()
         deadline = time.monotonic() + timeout
         for thread in self._threads.values():
-            if thread is not threading.current_thread():  # closed from inside a hook
+            # Not one that could not be started, nor oneself: closed from inside a hook.
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def _hire(self, role: str, work: Callable[..., None], *args: Queue) -> None:

@@ -116,6 +116,38 @@ def test_threads_do_not_keep_the_process_alive(make_crew):
     assert all(thread.daemon for thread in threading.enumerate() if thread.name in names())
 
 
+@pytest.fixture
+def no_more_threads(monkeypatch):
+    """The system refuses one more thread, once, when a closer is to be started."""
+    start = threading.Thread.start
+
+    def refuse_once(thread):
+        if thread.name == "thing-closer-1":
+            monkeypatch.setattr(threading.Thread, "start", start)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+
+
+@pytest.mark.usefixtures("no_more_threads")
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_call(make_crew):
+    crew = make_crew()
+    with pytest.raises(RuntimeError):
+        crew.start(2)
+    crew.start(2)
+    assert names() == {"thing-keeper"} | roles(2)
+
+
+@pytest.mark.usefixtures("no_more_threads")
+def test_a_crew_can_be_stopped_though_a_thread_could_not_be_started(make_crew):
+    crew = make_crew()
+    with pytest.raises(RuntimeError):
+        crew.start(1)
+    crew.stop(PATIENCE)
+    assert names() == set()
+
+
 # -- chores ------------------------------------------------------------------------------------------------------------
 
 

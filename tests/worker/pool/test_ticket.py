@@ -41,8 +41,10 @@ def test_waking_twice_is_harmless_and_the_second_sleep_lasts():
 @pytest.mark.parametrize("born", [4.0, 5.0, 6.0])
 def test_any_entry_suits_but_for_who_wants_one_opened_since_it_asked(born, uses):
     entry = Entry("old", born=born, uses=uses)
-    assert Ticket(asked=5.0).suits(entry)
-    assert Ticket(asked=5.0, fresh=True).suits(entry) is (born >= 5.0 and uses == 0)
+    any_one: Ticket[str] = Ticket(asked=5.0)
+    picky: Ticket[str] = Ticket(asked=5.0, fresh=True)
+    assert any_one.suits(entry)
+    assert picky.suits(entry) is (born >= 5.0 and uses == 0)
 
 
 def test_nobody_sleeps_longer_than_told():
