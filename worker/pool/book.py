@@ -108,7 +108,7 @@ class Book(Generic[T]):
     # -- what happens in the background --------------------------------------------------------------------------------
 
     def begin(self) -> tuple[bool, Chores[T]]:
-        """An ordered open is about to begin. False: it is not wanted any more."""
+        """An ordered open is about to begin. False: it was cancelled, or taken for lost."""
         return self.stock.begin(), []
 
     def opened(self, resource: T, seconds: float, now: float) -> tuple[None, Chores[T]]:

@@ -60,7 +60,7 @@ class Stock(Generic[T]):
         self._orders.append(now)
 
     def begin(self) -> bool:
-        """An ordered open begins. False: it was cancelled, or comes so late that it was taken for lost."""
+        """An ordered open begins. False: there is none."""
         if not self._orders:
             return False
         self._orders.pop(0)
