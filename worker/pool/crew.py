@@ -12,6 +12,7 @@ from worker.pool.chores import Chore, Close, Open
 
 log = logging.getLogger("worker.pool")
 
+LOOK_UP_EVERY = 5.0  # an interrupt can strike between the queueing of a chore and the call
 LEAST_PAUSE = 0.001
 AFTER_FAILURE = 1.0
 
@@ -87,7 +88,7 @@ class Crew:
             while not self._stopped:
                 if queue:
                     return queue.popleft()
-                self._ready.wait()
+                self._ready.wait(LOOK_UP_EVERY)
             left = self._closes or self._opens
             return left.popleft() if left else None
 
