@@ -267,10 +267,19 @@ def test_stenopool_pool_without_a_worker_is_a_sentence(threads: Site, valkey: st
     assert "No worker has reported" in done.stderr and "celery -A worker.app worker" in done.stderr
 
 
+# Whoever runs the tests in the background has Ctrl-C ignored, and so have all processes below.
+INTERRUPTIBLE = """
+import signal
+from cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def test_a_watched_table_ends_well_with_ctrl_c(threads: Site, eventually: Eventually) -> None:
     eventually(lambda: reported(threads), "a report")
     env = threads.env | {"TTY_COMPATIBLE": "1", "PYTHONUNBUFFERED": "1"}
-    watch = threads.stack.run("watch", [sys.executable, "-m", "cli", "pool", "--watch"], env)
+    watch = threads.stack.run("watch", [sys.executable, "-c", INTERRUPTIBLE, "pool", "--watch"], env)
     eventually(lambda: watch.output.count("threads") > 1, "the table, drawn again", timeout=60)
     os.kill(watch.pid, signal.SIGINT)
     eventually(lambda: not watch.running, "its end")
