@@ -53,7 +53,8 @@ def transcribe(stack: Stack, folder: Path) -> int:
     code = subprocess.run(command, env=stack.env(STENOPOOL_AUDIO_ROOTS=str(folder)), timeout=TIMEOUT).returncode
     with urllib.request.urlopen(f"{stack.http_url}/logbook", timeout=5) as answer:
         seen = json.load(answer)["summary"]
-    say(f"the emulator saw {seen['streams']} recognitions over {seen['connections']} connections")
+    used = len(seen["tasks_per_connection"])
+    say(f"the emulator saw {seen['streams']} recognitions over {used} connections, of {seen['connections']} kept warm")
     return code
 
 
