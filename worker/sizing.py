@@ -2,7 +2,8 @@
 
 import math
 
-from config.settings import SERVICE_IDLE_LIMIT, PoolSettings, Settings, SettingsError
+from config.pool import SERVICE_IDLE_LIMIT, PoolSettings
+from config.settings import Settings, SettingsError
 from worker.pool import Policy
 
 OPENS_PER_SECOND = 20.0

@@ -15,7 +15,8 @@ from celery import Celery
 from celery.bootsteps import StartStopStep
 from celery.worker.control import control_command, inspect_command
 
-from config.settings import MOST_RECOGNIZERS, SettingsError, settings
+from config.pool import MOST_RECOGNIZERS
+from config.settings import SettingsError, settings
 from worker import runtime
 from worker.lifecycle import PREFORK, kind_of
 from worker.report import Report, Reports, process_name, together
