@@ -77,7 +77,7 @@ coverage: $(READY)
 	$(BIN)/coverage report --fail-under=97
 
 lock:  ## resolve the dependencies again and write both locks
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra gevent --extra build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra gevent --extra fast --extra build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was built
