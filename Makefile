@@ -31,7 +31,7 @@ up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Fl
 	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$(python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
 	honcho -e /dev/null start || [ $$? -eq 130 ]
 
-BENCHES = first_word sizes
+BENCHES = first_word sizes streams growth files jobs trips start
 
 bench: $(addprefix bench-,$(BENCHES))  ## every benchmark, each against its baseline in the same run; tables in bench/results
 

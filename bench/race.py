@@ -87,7 +87,7 @@ def sdk() -> float:
     recognition = Recognition(model=MODEL, callback=listener, format="pcm", sample_rate=RATE)
     recognition.start()
     for chunk in AUDIO:
-        recognition.send_audio_frame(chunk.data)
+        recognition.send_audio_frame(bytes(chunk.data))
     recognition.stop()  # type: ignore[no-untyped-call]  # returns when the task is over
     if listener.first is None:
         raise RuntimeError(f"the SDK failed: {listener.error}")

@@ -71,11 +71,12 @@ class PoolSettings(Group):
         "A connection older than this is replaced when it is idle.",
         gt=0,
     )
-    waiting: int = setting(
+    waiting: int | None = setting(
         "STENOPOOL_POOL_WAITING",
-        1000,
+        None,
         "a whole number, 0 or more",
-        "Most jobs of a process that wait for a recogniser at once.",
+        "Most jobs of a process that wait for a recogniser at once. Default: 1000, or as many as it runs at once if "
+        "that is more.",
         ge=0,
     )
     lease_timeout: float = setting(

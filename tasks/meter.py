@@ -1,42 +1,50 @@
-"""Measures a job: how much audio it has sent, and how long each part took."""
+"""Measures a job: how much audio was sent, and how long each part took."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-
-from worker.recognition import Chunk
-
-REPORT_EVERY = 1.0
-"""Seconds between two reports of progress: one small write to Redis a second for each stream."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 BYTES_PER_SAMPLE = 2
 
 
-class Meter:
-    """Counts the audio that was taken from it and reports it now and then."""
+class Sender(Protocol):
+    """Who counts the bytes of audio that it has sent: a recogniser."""
 
-    def __init__(self, rate: int, report: Callable[[int], None], clock: Callable[[], float] = time.monotonic) -> None:
+    @property
+    def sent_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A count that does not change any more."""
+
+    sent_bytes: int = 0
+
+
+class Meter:
+    """Says how much of a job's audio was sent. Any thread may ask."""
+
+    def __init__(self, rate: int) -> None:
         self._bytes_per_second = rate * BYTES_PER_SAMPLE
-        self._report = report
-        self._clock = clock
-        self._bytes = 0
-        self._reported = clock()
-        self.complete = False
-        """Whether all of the audio was sent."""
+        self._sender: Sender = Sent()
 
     @property
     def ms(self) -> int:
         """Milliseconds of audio that were sent."""
-        return round(1000 * self._bytes / self._bytes_per_second)
+        sender = self._sender
+        sent = sender.sent_bytes
+        if self._sender is not sender:  # given back while we read, it may have counted for another job
+            sent = self._sender.sent_bytes
+        return round(1000 * sent / self._bytes_per_second)
 
-    def measured(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """The same chunks. One counts when the next is asked for: it was sent by then."""
-        for chunk in chunks:
-            yield chunk
-            self._bytes += len(chunk.data)
-            if self._clock() - self._reported >= REPORT_EVERY:
-                self._reported = self._clock()
-                self._report(self.ms)
-        self.complete = True
+    def begin(self, sender: Sender) -> None:
+        """Read from this sender, which has begun with the job's audio."""
+        self._sender = sender
+
+    def end(self) -> None:
+        """Keep what was sent; the sender is given back."""
+        self._sender = Sent(self._sender.sent_bytes)
 
 
 class Stopwatch:

@@ -81,7 +81,12 @@ def _attempt(task: JobTask, house: Runtime, record: JobRecord, request: JobReque
     )
     opener = partial(open_audio, roots=audio.roots, http=house.http, limits=limits)
     return transcription.run(
-        request, attempt, record=record, recognizers=house.pool, open_audio=lambda ref, rate: opener(ref, rate=rate)
+        request,
+        attempt,
+        record=record,
+        recognizers=house.pool,
+        open_audio=lambda ref, rate: opener(ref, rate=rate),
+        follow=house.beat.follow,
     )
 
 

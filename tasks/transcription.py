@@ -13,12 +13,25 @@ from tasks.job.record import JobRecord
 from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
 from tasks.transcript.assemble import Timeline, joined, shown
+from worker.beat import Pulse
 from worker.pool import OpenFailed, PoolError, PoolTimeout
-from worker.recognition import Chunk, Final, NoSpeech, OutOfStep, Partial, RecognitionError, Recognizer, TransportError
+from worker.recognition import (
+    Chunk,
+    Final,
+    NoSpeech,
+    OutOfStep,
+    Partial,
+    RecognitionError,
+    Recognizer,
+    Started,
+    TransportError,
+)
 
 OpenAudio = Callable[[AudioReference, int], AbstractContextManager[Recording]]
 """Opens a reference at a sample rate in hertz."""
 
+Follow = Callable[[Pulse], AbstractContextManager[None]]
+"""Lets the process's heartbeat tell how far a job is, as long as it streams."""
 
 STALE = (TransportError, OutOfStep)
 """How a connection fails that stood idle for too long: it is dead, or the service believes a task to be running."""
@@ -43,7 +56,13 @@ class Attempt:
 
 
 def run(
-    request: JobRequest, attempt: Attempt, *, record: JobRecord, recognizers: Recognizers, open_audio: OpenAudio
+    request: JobRequest,
+    attempt: Attempt,
+    *,
+    record: JobRecord,
+    recognizers: Recognizers,
+    open_audio: OpenAudio,
+    follow: Follow,
 ) -> dict[str, Any]:
     """Transcribe one recording and return the result as the interface describes it.
 
@@ -52,7 +71,7 @@ def run(
     """
     reference = AudioReference.parse(request.audio)
     watch = Stopwatch(queued_at=record.started(reference.shown, attempt.worker, attempt.number))
-    meter = Meter(request.sample_rate, record.progress)
+    meter = Meter(request.sample_rate)
     timeline = Timeline()
     with open_audio(reference, request.sample_rate) as recording:
         watch.reach("opened")
@@ -60,12 +79,12 @@ def run(
         stream = Stream(
             request=request,
             attempt=attempt,
-            chunks=meter.measured(paced(recording.blocks(), rate=request.sample_rate, pace=request.pace)),
+            chunks=paced(recording.blocks(), rate=request.sample_rate, pace=request.pace),
             meter=meter,
             watch=watch,
             take=lambda heard: _take(heard, timeline, record, live=request.live),
         )
-        with translated():
+        with translated(), follow(record.following(lambda: meter.ms)):
             reused = stream.run(recognizers)
     result = {
         "job_id": attempt.job_id,
@@ -122,17 +141,22 @@ class Stream:
             resources=self.request.wire_resources(),
             chunks=self.chunks,
             deadline=self.attempt.deadline,
+            partials=self.request.live,
         )
         try:
             for event in events:
-                if isinstance(event, Partial | Final):
+                if isinstance(event, Started):
+                    self.meter.begin(recognizer)
+                elif isinstance(event, Partial | Final):
                     self.watch.reach("heard")
                     self.take(event)
         except NoSpeech:
             # To the service a recording without speech is a failed task; to its owner it is a transcript without
             # sentences. Said before all the audio was sent, it is a failure for both.
-            if not self.meter.complete:
+            if not recognizer.sent_all:
                 raise
+        finally:
+            self.meter.end()
 
 
 def _take(heard: Partial | Final, timeline: Timeline, record: JobRecord, *, live: bool) -> None:

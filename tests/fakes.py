@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from worker.recognition import Chunk, Event
+from worker.recognition import Chunk, Event, Partial, Started
 
 
 class FakeClock:
@@ -22,11 +22,12 @@ class FakeClock:
 
 
 class FakeRecognizer:
-    """Takes all the audio (or `takes` chunks), then gives the events (or raises the error) that it was made with."""
+    """Says Started, sends all the audio (or `takes` chunks), then gives the events (or the error) it was made with."""
 
     def __init__(self, *events: Event | Exception, connected_at: float = 0.0, takes: int | None = None) -> None:
         self.connected_at = connected_at
-        self.took_audio = False
+        self.took_audio = self.sent_all = False
+        self.sent_bytes = 0
         self.heard = b""
         self.asked: dict[str, Any] = {}
         self._events = events
@@ -40,14 +41,34 @@ class FakeRecognizer:
         resources: Sequence[Mapping[str, Any]] = (),
         chunks: Iterator[Chunk],
         deadline: float,
+        partials: bool = True,
     ) -> Iterator[Event]:
-        self.asked = {"model": model, "parameters": parameters, "resources": resources, "deadline": deadline}
+        self.asked = {
+            "model": model,
+            "parameters": parameters,
+            "resources": resources,
+            "deadline": deadline,
+            "partials": partials,
+        }
+        self.took_audio = self.sent_all = False
+        self.sent_bytes = 0
+        yield Started("t")
         for chunk in itertools.islice(chunks, self._takes):
             self.took_audio = True
             self.heard += chunk.data
+            self.sent_bytes += len(chunk.data)
+        self.sent_all = self._takes is None
+        yield from self._told(partials)
+
+    def _told(self, partials: bool) -> Iterator[Event]:
+        first = True
         for event in self._events:
             if isinstance(event, Exception):
                 raise event
+            if isinstance(event, Partial):
+                wanted, first = partials or first, False
+                if not wanted:
+                    continue
             yield event
 
 

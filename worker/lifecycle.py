@@ -4,7 +4,9 @@
     solo             the process       worker_process_init      worker_shutdown
     threads, gevent  the process       celeryd_after_setup      worker_shutdown
 
-Threads and gevent send no `worker_process_init`, solo sends no `worker_process_shutdown`; the rest is Celery's.
+Threads and gevent send no `worker_process_init`, solo sends no `worker_process_shutdown`; the rest is Celery's. Before
+all of these `celeryd_init` sets the size of a worker that was given none, and `worker_before_create_process` is the
+parent's last word before a child is forked.
 """
 
 import logging
@@ -12,20 +14,24 @@ import time
 from typing import Any
 
 from billiard.process import current_process
+from celery.concurrency import get_implementation
 from celery.signals import (
     celeryd_after_setup,
+    celeryd_init,
     setup_logging,
+    worker_before_create_process,
     worker_process_init,
     worker_process_shutdown,
     worker_shutdown,
 )
 from celery.utils.nodenames import default_nodename
+from celery.utils.sysinfo import cpu_budget  # type: ignore[attr-defined]
 from kombu.utils import functional
 
 from config import logs
 from config.settings import SettingsError, settings, unknown
-from worker import runtime
-from worker.sizing import cautions, policy
+from worker import descriptors, preload, runtime
+from worker.sizing import cautions, jobs_at_once, policy
 
 CLOSE_TIMEOUT = 1.0
 """Seconds for closing politely. A prefork child leaves by os._exit after it: no exit handler would run later."""
@@ -47,6 +53,24 @@ def log_plainly(loglevel: int | str | None = None, logfile: str | None = None, *
     logs.configure(loglevel or logging.INFO, logfile)
 
 
+@celeryd_init.connect
+def size(conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Celery's own default is the number of cores, whatever the pool."""
+    if options.get("concurrency") or options.get("autoscale") or conf.worker_concurrency:
+        return
+    # -P arrives as `pool`; a worker made in Python is given `pool_cls`.
+    kind = kind_of_pool(get_implementation(options.get("pool_cls") or options.get("pool") or conf.worker_pool))
+    try:
+        conf.worker_concurrency = jobs_at_once(settings(), kind == PREFORK, cpu_budget().count)
+    except SettingsError as error:
+        raise SystemExit(f"stenopool cannot start:\n{error}") from None
+
+
+@worker_before_create_process.connect
+def share_with_children(**_: Any) -> None:
+    preload.share()
+
+
 @worker_process_init.connect
 def warm_child(sender: str | None = None, **_: Any) -> None:
     warm(sender, SOLO if current_process().name == "MainProcess" else PREFORK, streams=1)
@@ -63,10 +87,12 @@ def begin(instance: Any, sender: str | None = None, **_: Any) -> None:
     log.info(
         "up to %d connections to the service: processes %d, connections each %d", processes * most, processes, most
     )
-    for sentence in cautions(settings(), processes, streams):
+    short = descriptors.allow(descriptors.needed(processes if kind == PREFORK else 0, most), descriptors.system())
+    for sentence in [*cautions(settings(), processes, streams), *filter(None, [short])]:
         log.warning("%s", sentence)
     for name in unknown():
         log.warning("%s is no setting of this version; is it a typing error?", name)
+    import sys; sys.setswitchinterval(0.1)
     if kind == GEVENT:
         wait_cooperatively()
     if kind not in (PREFORK, SOLO):
@@ -82,7 +108,12 @@ def wait_cooperatively() -> None:
 
 def kind_of(worker: Any) -> str:
     """What `celery worker -P` calls the worker's execution pool."""
-    module: str = worker.pool_cls.__module__.rpartition(".")[2]
+    return kind_of_pool(worker.pool_cls)
+
+
+def kind_of_pool(pool: type) -> str:
+    """What `celery worker -P` calls an execution pool of this class."""
+    module = pool.__module__.rpartition(".")[2]
     return "threads" if module == "thread" else module
 
 

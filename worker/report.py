@@ -7,33 +7,35 @@ import itertools
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from worker.beat import PATIENCE, impatient
 from worker.limits import Watch, cure, limits, most_leased, number
+from worker.script import Call, Script
 
 REPORT_EVERY = 5.0
 """Seconds between two reports."""
 
-EAGER, EAGER_EVERY = 5, 1.0
-"""So many reports at first, and the seconds between them: the pool is warming, and somebody is looking on."""
+EAGER = 5
+"""So many reports at first, one with each heartbeat: the pool is warming, and somebody is looking on."""
 
 TTL = 20
 """Seconds that a report stays, if its process dies without a word."""
 
-PATIENCE = 1.0
-"""Seconds for connecting, and for each answer of Redis."""
-
 PREFIX = "stenopool:pool:"
 TEXTS = frozenset({"worker", "host", "pool", "limits", "last_error"})
 SINGULAR = frozenset({"pid", "reported_at", "age"})
+
+POST = Script("redis.call('HSET', KEYS[1], unpack(ARGV, 2)) redis.call('EXPIRE', KEYS[1], ARGV[1])")
+"""Writes a report, which expires: two commands could be cut in between, and leave one that stays for ever."""
+
+WITHDRAW = Script("redis.call('DEL', KEYS[1])")
+"""Removes a report."""
 
 log = logging.getLogger("worker.report")
 
@@ -87,18 +89,14 @@ class Reports:
     @classmethod
     def at(cls, url: str, patience: float = PATIENCE) -> "Reports":
         """Over a connection of its own, which is made when it is needed."""
-        times = {"socket_timeout": patience, "socket_connect_timeout": patience}
-        return cls(redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **times))
+        return cls(impatient(url, patience))
 
     def post(self, name: str, report: Report) -> None:
         """Write a report, for the next TTL seconds."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.hset(_key(name), mapping=dict(report.items()))
-            pipeline.expire(_key(name), TTL)
-            pipeline.execute()
+        _posting(name, report).run(self._redis)
 
     def remove(self, name: str) -> None:
-        self._redis.delete(_key(name))
+        _withdrawing(name).run(self._redis)
 
     def names(self) -> list[str]:
         """The processes that have reported. Walks over all keys, in small steps."""
@@ -140,28 +138,37 @@ def together(reports: Collection[Report]) -> Report:
 
 
 class Reporter:
-    """Writes one process's report until it is stopped, in a thread of its own, and tells the log what limits it."""
+    """Tells a heartbeat one process's report, every few seconds, and the log what limits the process."""
 
-    def __init__(self, process: Process, pool: Pool, load: Load, reports: Reports) -> None:
+    def __init__(self, process: Process, pool: Pool, load: Load, clock: Callable[[], float] = time.monotonic) -> None:
         self.process = process
         self._pool = pool
         self._load = load
-        self._reports = reports
+        self._clock = clock
         self._watch = Watch()
-        self._heard = True
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+        self._written = 0
+        self._due = clock()
+        self._withdrawn = False
 
-    def start(self) -> None:
-        self._thread.start()
+    def withdraw(self) -> None:
+        """From now on there is nothing to report: what was is removed."""
+        self._withdrawn = True
 
-    def stop(self) -> None:
-        """Withdraw the report, in the background, and report no more."""
-        self._stopped.set()
+    def tell(self) -> Call | None:
+        """The report, if it is time for one."""
+        if self._withdrawn:
+            return _withdrawing(self.process.name)
+        if self._clock() < self._due:
+            return None
+        report = self.report()
+        self._log(report)
+        return _posting(self.process.name, report)
 
-    def join(self, timeout: float) -> None:
-        """Wait until it has stopped. If Redis is slow the process goes without it: what is left expires."""
-        self._thread.join(timeout)
+    def told(self, answer: Any) -> None:
+        """It was written; the next one has time."""
+        self._written += 1
+        if self._written >= EAGER:
+            self._due = self._clock() + REPORT_EVERY
 
     def report(self) -> Report:
         """What there is to tell now."""
@@ -179,39 +186,20 @@ class Reporter:
             "reported_at": round(time.time(), 3),
         }
 
-    def _run(self) -> None:
-        for written in itertools.count(1):
-            self._safely(self._look)
-            if self._stopped.wait(EAGER_EVERY if written < EAGER else REPORT_EVERY):
-                break
-        if self._heard:  # else it has been away: it would only hold up the stop
-            self._safely(lambda: self._reports.remove(self.process.name))
-        self._reports.close()
-
-    def _look(self) -> None:
-        report = self.report()
-        self._tell(report)
-        self._reports.post(self.process.name, report)
-
-    def _tell(self, report: Report) -> None:
-        come, gone = self._watch.look(filter(None, str(report["limits"]).split(",")), time.monotonic())
+    def _log(self, report: Report) -> None:
+        come, gone = self._watch.look(filter(None, str(report["limits"]).split(",")), self._clock())
         for limit in come:
             log.warning("limited by %s: %s", limit, cure(limit, report))
         for limit in gone:
             log.info("no longer limited by %s", limit)
 
-    def _safely(self, act: Callable[[], object]) -> None:
-        """Whatever goes wrong is told once; the thread goes on."""
-        try:
-            act()
-        except Exception as error:
-            if self._heard:
-                log.warning("the pool's report cannot be written (%s); trying on", type(error).__name__)
-            self._heard = False
-        else:
-            if not self._heard:
-                log.info("the pool's report is written again")
-            self._heard = True
+
+def _posting(name: str, report: Report) -> Call:
+    return POST.call([_key(name)], TTL, *itertools.chain.from_iterable(report.items()))
+
+
+def _withdrawing(name: str) -> Call:
+    return WITHDRAW.call([_key(name)])
 
 
 def _key(name: str) -> str:

@@ -8,10 +8,12 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from config.settings import Settings, settings
+from worker.beat import Beat, impatient
 from worker.http import HttpLimits, HttpPool
 from worker.pool import Pool
 from worker.recognition import Endpoint, Limits, Recognizer, RecognizerHooks
-from worker.report import Process, Reporter, Reports
+from worker.recognition.transport import shared_context
+from worker.report import Process, Reporter
 from worker.sizing import policy
 
 REDIS_CONNECTIONS = 32
@@ -19,7 +21,7 @@ REDIS_CONNECTIONS = 32
 
 
 class Runtime:
-    """One process's pool, Redis and HTTP connections. Making it opens nothing."""
+    """One process's pool, beat, Redis and HTTP connections. Making it opens nothing."""
 
     def __init__(self, settings: Settings, streams: int) -> None:
         self.settings = settings
@@ -27,7 +29,10 @@ class Runtime:
         self.hooks = recognizer_hooks(settings)
         self.pool: Pool[Recognizer] = Pool("recognizer", self.hooks, policy(settings, streams))
         self.redis = redis_client(settings.redis.url)
-        self.http = HttpPool(_http_limits(settings, streams), allow_private=settings.audio.allow_private)
+        self.http = HttpPool(
+            _http_limits(settings, streams), allow_private=settings.audio.allow_private, context=shared_context()
+        )
+        self.beat = Beat(impatient(settings.redis.url))
         self.reporter: Reporter | None = None
 
     def __repr__(self) -> str:
@@ -38,18 +43,19 @@ class Runtime:
         self.pool.open()
         if self.reporter is None:
             process = Process(worker=worker, pool=kind, streams=self.streams)
-            self.reporter = Reporter(process, self.pool, self.hooks.load, Reports.at(self.settings.redis.url))
-            self.reporter.start()
+            self.reporter = Reporter(process, self.pool, self.hooks.load)
+            self.beat.carry(self.reporter)
 
     def close(self, timeout: float) -> None:
-        """Close what is open, in at most about twice `timeout` seconds."""
+        """Close what is open, in at most about three times `timeout` seconds."""
         if self.reporter is not None:
-            self.reporter.stop()
+            self.reporter.withdraw()
+        self.beat.stop()
         self.pool.close(timeout)
+        self.hooks.loop.close(timeout)
         self.http.close()
         self.redis.close()
-        if self.reporter is not None:
-            self.reporter.join(timeout)
+        self.beat.join(timeout)
 
 
 def redis_client(url: str) -> redis.Redis:
@@ -79,7 +85,7 @@ def recognizer_hooks(settings: Settings) -> RecognizerHooks:
         connect_timeout=upstream.connect_timeout,
         write_timeout=upstream.write_timeout,
     )
-    limits = Limits(started=upstream.started_timeout, finished=upstream.read_timeout)
+    limits = Limits(started=upstream.started_timeout, finished=upstream.read_timeout, write=upstream.write_timeout)
     return RecognizerHooks(endpoint, limits, settings.pool.warm_up_model)
 
 

@@ -18,6 +18,9 @@ WARM_UPS_PER_SECOND = 2.0
 
 MOST_OPENERS = 64
 
+WAITING = 1000
+"""Far more than wait for long; but all jobs of a process may come before its first connection."""
+
 JITTER = 0.1
 """Wide enough, with the grace, to replace two hundred that came back together one after the other."""
 
@@ -25,8 +28,25 @@ GRACE = 5.0
 """Longest time, in seconds, that an idle recogniser past its age stays while others are being replaced."""
 
 
+JOBS_A_CORE = 4
+"""Of a prefork worker that was given no size (-c): a child holds one stream in about 20 MB and a fiftieth of a core,
+but needs all of a core to go through a recording that is not paced."""
+
+JOBS_A_PROCESS = 100
+"""Of a threads or gevent worker that was given no size. One core holds more than ten times as many; but the process
+keeps a warm connection for each, which it replaces after twenty seconds without a job, and an account without a raised
+limit takes five seconds to start a hundred."""
+
 MANY = 3
 """So many times the default is a misunderstanding: the vendor's sizes are for a server, these for a process."""
+
+
+def jobs_at_once(settings: Settings, forks: bool, cores: int) -> int:
+    """How many jobs a worker runs at once that was not told; `forks`: each in a process of its own."""
+    if forks:
+        return JOBS_A_CORE * cores
+    pool = settings.pool
+    return min(size for size in (JOBS_A_PROCESS, pool.most_streams, pool.connections or pool.size) if size)
 
 
 def with_spare(streams: int) -> int:
@@ -69,7 +89,7 @@ def policy(settings: Settings, streams: int) -> Policy:
         min_size=kept,
         max_size=pool.connections or kept,
         max_leased=pool.most_streams,
-        max_waiting=pool.waiting,
+        max_waiting=max(WAITING, streams) if pool.waiting is None else pool.waiting,
         lease_timeout=min(pool.lease_timeout, settings.job.deadline),
         max_idle=pool.idle_time,
         max_unused=unused,

@@ -21,6 +21,7 @@ from worker import runtime
 from worker.lifecycle import PREFORK, kind_of
 from worker.report import Report, Reports, process_name, together
 from worker.sizing import resized
+from worker.slots import FreeSlots
 
 HURRY = 0.4
 """Seconds for Redis: nothing else is done meanwhile, and `celery inspect` gives up on a worker after one second."""
@@ -41,8 +42,9 @@ class RecognizerFigures(StartStopStep):
 
 
 def install(app: Celery) -> None:
-    """Give the app's workers the rows; the commands are known to Celery by the import of this file."""
+    """Give the app's workers the rows and what fills slots; the commands are known to Celery by this file's import."""
     app.steps["worker"].add(RecognizerFigures)
+    app.steps["consumer"].add(FreeSlots)
 
 
 @inspect_command()

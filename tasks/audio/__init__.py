@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.audio.decode import Recording, open_recording
 from tasks.audio.limits import AudioLimits
+from tasks.audio.opening import open_recording
+from tasks.audio.recording import Recording
 from tasks.audio.reference import AudioReference
 from tasks.audio.sources import open_source
 from worker.http import HttpPool

@@ -1,4 +1,4 @@
-"""Any container to mono 16-bit PCM, frame by frame.
+"""Any container to mono 16-bit PCM, through FFmpeg and step by step.
 
 FFmpeg gets a Python file object and nothing else: formats that name other files are not on the list, and should one
 of the listed ask for another file all the same, it is refused. A recording is accepted only after its first sound is
@@ -6,7 +6,6 @@ decoded.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 
@@ -16,15 +15,16 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from tasks.audio.containers import family, index_is_last, missing_bytes
-from tasks.audio.gaps import TIMED, filled
+from tasks.audio.containers import family
+from tasks.audio.gaps import TIMED, Gaps
 from tasks.audio.limits import AudioLimits
-from tasks.audio.mono import Mono
-from tasks.audio.sources import AudioFile
+from tasks.audio.mono import STEP, Mono
+from tasks.audio.recording import Bounds, silence, truncated
+from tasks.audio.riff import bytes_per_second
 from tasks.audio.tap import Tap
 from tasks.errors import BadInput
 
-__all__ = ["Recording", "open_recording"]
+__all__ = ["DecodedRecording", "open_container"]
 
 # Left out on purpose: hls, concat, dash, image2, sdp, rtsp, lavfi and the like, which open what a file's text names.
 _FORMATS = (
@@ -39,83 +39,56 @@ _OPTIONS = {
     "analyzeduration": "5000000",  # microseconds
 }
 _BLOCK = 32 * 1024  # bytes; a live source can start as soon as it has given that
-_EXACT = {
-    "wav",
-    "w64",
-    "aiff",
-    "caf",
-    "flac",
-    "matroska,webm",
-    "mov,mp4,m4a,3gp,3g2,mj2",
-}  # their header counts, others guess
+_PROBED = 64 * 1024  # bytes of a WAV's PCM that are searched for sound in disguise (DTS and the like)
+_SMALL, _LARGE = 2048, 16_384  # bytes of a WAV's packet: few steps, yet the resampler needs 50 bytes for each sample
+# Their header counts, others guess.
+_EXACT = {"wav", "w64", "aiff", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
 _JUMPS = _EXACT - {"matroska,webm"}  # whose times are rounded, and after a jump Opus loses its lead-in anew
 _BAD_IN_A_ROW = 25  # packets; a scratch is bridged with silence, a ruin is not
 _PREROLL = 1  # seconds decoded before the wanted place: AAC and Opus need some to be in tune
 
 
-@contextmanager
-def open_recording(file: AudioFile, *, rate: int, limits: AudioLimits | None = None) -> Iterator["Recording"]:
-    """Open a container so far that its first sound is decoded; `rate` is in samples per second.
-
-    Raises `BadInput` `not_audio`, `no_audio_stream`, `unsupported_codec`, `damaged_audio`, `truncated_audio`,
-    `not_streamable`, `empty_audio` or `audio_too_long`; what reading `file` raises comes through as it is.
-    """
-    tap = Tap(file)
-    _check_whole(tap, file)
-    container = _open(tap, file)
-    try:
-        yield Recording(container, tap, file, rate=rate, limits=limits or AudioLimits())
-    finally:
-        container.close()
+Sound = AudioFrame | int
+"""A frame, or in place of what cannot be decoded a number of samples (at the output's rate) of silence."""
 
 
-class Recording:
-    """The first audio stream of a container.
+class DecodedRecording:
+    """A `Recording` that is the first audio stream of a container."""
 
-    Times count from the start of the recording, whichever stream begins it.
-    """
-
-    duration_ms: int | None
-    """As the container declares it, None if it does not; for MP3, ADTS and the like an estimate."""
-
-    def __init__(self, container: InputContainer, tap: Tap, file: AudioFile, *, rate: int, limits: AudioLimits) -> None:
-        self._container, self._tap, self._limits = container, tap, limits
-        self._shown, self._rate = file.shown, rate
+    def __init__(self, container: InputContainer, tap: Tap, *, shown: str, rate: int, limits: AudioLimits) -> None:
+        self._container, self._tap = container, tap
+        self._shown, self._rate = shown, rate
         self._stream = self._choose()
-        self._seconds = self._declared()
-        self.duration_ms = None if self._seconds is None else round(self._seconds * 1000)
-        self._check_length()
+        seconds = self._declared()
+        self.duration_ms = None if seconds is None else round(seconds * 1000)
+        self._bounds = Bounds(shown, rate, seconds, limits, exact=self._is_exact())
+        self._bounds.check_declared()
         self._check_end()
-        self._sounds = self._decode()
+        self._batches = self._decode()
         self._first = self._accept()
 
     def __repr__(self) -> str:
         return f"<Recording {self._container.format.name}, {self._stream.codec_context.name}, {self.duration_ms} ms>"
 
     def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
-        """Mono little-endian 16-bit PCM from `start_ms` on, in blocks as they are decoded. To be asked for once.
-
-        Raises `BadInput` `damaged_audio`, `truncated_audio`, `audio_too_long`; what reading the source raises comes
-        through as it is.
-        """
+        """See `Recording.blocks`."""
         start = start_ms * self._rate // 1000
-        sounds, position = self._from(start_ms) if start_ms else (chain(self._first, self._sounds), self._lead())
+        batches, position = self._from(start_ms) if start_ms else self._from_the_start()
         if position > 0 and start < position:  # the stream begins later than the recording: silence up to there
-            yield from _silence(position - start)
-        for block in self._pcm(self._without_holes(sounds)):
-            samples = len(block) // 2
+            yield from silence(position - start)
+        for block in self._pcm(batches):
             kept = block[max(0, start - position) * 2 :]
-            position += samples
-            self._check_position(position)
+            position += len(block) // 2
+            self._bounds.check_position(position)
             if kept:
                 yield kept
-        self._check_complete(position)
+        self._bounds.check_complete(position)
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _choose(self) -> AudioStream:
         if not len(self._container.streams):  # an index that was cut before its first track
-            raise _truncated(self._shown)
+            raise truncated(self._shown)
         if not self._container.streams.audio:
             raise BadInput("no_audio_stream", f"{self._shown} holds no sound track; choose a recording that has one.")
         stream = self._container.streams.audio[0]
@@ -134,41 +107,36 @@ class Recording:
         return Fraction(self._container.duration, av.time_base) if self._container.duration else None
 
     def _is_exact(self) -> bool:
-        """Whether the declared duration is a count for this very stream, so that falling short of it is a loss."""
+        """Whether the declared duration is a count for this very stream."""
         own = bool(self._stream.duration) or not self._container.streams.video
-        return self._seconds is not None and own and self._container.format.name in _EXACT
-
-    def _check_length(self) -> None:
-        # An estimate may be half as long again as the truth; the decoder's count has the last word.
-        allowed = self._limits.max_seconds * (1 if self._is_exact() else 1.5)
-        if self._seconds is not None and self._seconds > allowed:
-            raise self._too_long()
+        return own and self._container.format.name in _EXACT
 
     def _check_end(self) -> None:
         """A FLAC's header counts samples, not bytes: only a look at its end tells that it is cut.
 
         It costs a few seeks.
         """
-        if self._container.format.name != "flac" or not self._tap.seekable() or not self._is_exact():
+        seconds = self._bounds.seconds
+        if self._container.format.name != "flac" or not self._tap.seekable() or seconds is None:
             return
-        assert self._seconds is not None and self._stream.time_base is not None
-        before = self._seconds - _tolerance(self._seconds)
+        assert self._stream.time_base is not None
+        before = seconds - self._bounds.tolerance
         if before <= 0:
             return
         self._seek(before)
         last = max((packet.pts for packet in self._packets() if packet.pts is not None), default=0)
         if last * self._stream.time_base < before - 1:
-            raise _truncated(self._shown)
+            raise truncated(self._shown)
         self._seek(Fraction(0))
 
-    def _accept(self) -> list[AudioFrame | int]:
+    def _accept(self) -> list[list[Sound]]:
         """All up to the first frame that can be decoded."""
-        first: list[AudioFrame | int] = []
-        for sound in self._sounds:
-            first.append(sound)
-            if isinstance(sound, AudioFrame):
+        first: list[list[Sound]] = []
+        for batch in self._batches:
+            first.append(batch)
+            if isinstance(batch[-1], AudioFrame):
                 return first
-        if self._seconds is not None and self._seconds > 1:
+        if self._bounds.seconds is not None and self._bounds.seconds > 1:
             raise self._damaged()
         raise BadInput("empty_audio", f"{self._shown} holds no sound at all; check what was recorded.")
 
@@ -176,20 +144,17 @@ class Recording:
 
     def _packets(self) -> Iterator["Packet[AudioStream]"]:
         packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                self._tap.check()
-                raise self._damaged() from None
-            self._tap.check()  # FFmpeg takes our error for the end of the file
-            if packet is None:
-                return
-            yield packet
+        try:
+            yield from packets
+        except av.FFmpegError:
+            self._tap.check()
+            raise self._damaged() from None
+        self._tap.check()  # FFmpeg takes our error for the end of the file
 
-    def _decode(self) -> Iterator[AudioFrame | int]:
-        """Frames, and in place of what cannot be decoded a number of samples (at the output's rate) of silence."""
-        bad = 0
+    def _decode(self) -> Iterator[list[Sound]]:
+        """Sounds in batches of about STEP, none of them empty; the first ends with the first frame."""
+        batch: list[Sound] = []
+        bad, samples, enough = 0, 0, 0
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -198,28 +163,38 @@ class Recording:
                 bad += 1
                 if bad > _BAD_IN_A_ROW:
                     raise self._damaged() from None
-                yield self._length(packet)
+                batch.append(self._length(packet))
                 continue
-            bad = 0 if frames else bad
-            yield from (frame for frame in frames if frame.samples)
+            for frame in frames:
+                bad = 0
+                if count := frame.samples:
+                    batch.append(frame)
+                    samples += count
+            if samples > enough:
+                self._tap.check()
+                yield batch
+                batch, samples, enough = [], 0, int(self._stream.sample_rate * STEP)
+        if batch:
+            yield batch
 
     def _length(self, packet: "Packet[AudioStream]") -> int:
         return int((packet.duration or 0) * (packet.time_base or 0) * self._rate)
 
-    def _without_holes(self, sounds: Iterator[AudioFrame | int]) -> Iterator[AudioFrame | int]:
-        if self._container.format.name not in TIMED:
-            return sounds
-        begin = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
-        return filled(sounds, self._rate, None if self._seconds is None else begin + float(self._seconds))
-
-    def _pcm(self, sounds: Iterator[AudioFrame | int]) -> Iterator[bytes]:
-        mono = Mono(self._rate)
+    def _pcm(self, batches: Iterator[list[Sound]]) -> Iterator[bytes]:
+        mono, gaps = Mono(self._rate), self._gaps()
         try:
-            for sound in sounds:
-                yield from _silence(sound) if isinstance(sound, int) else mono.convert(sound)
+            for batch in batches:
+                yield from mono.convert(batch if gaps is None else gaps.filled(batch))
             yield from mono.flush()
         except av.FFmpegError:  # frames that contradict themselves, such as a rate of 0
             raise self._damaged() from None
+
+    def _gaps(self) -> Gaps | None:
+        if self._container.format.name not in TIMED:
+            return None
+        begin = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+        seconds = self._bounds.seconds
+        return Gaps(self._rate, None if seconds is None else begin + float(seconds))
 
     # -- places ----------------------------------------------------------------------------------------------------
 
@@ -231,24 +206,30 @@ class Recording:
         late = stream.start_time * stream.time_base - Fraction(container.start_time, av.time_base)
         return int(late * self._rate) if late > Fraction(1, 20) else 0
 
-    def _from(self, start_ms: int) -> tuple[Iterator[AudioFrame | int], int]:
+    def _from_the_start(self) -> tuple[Iterator[list[Sound]], int]:
+        first, self._first = self._first, []  # decoded frames are large, and this object lives as long as the job
+        return chain(first, self._batches), self._lead()
+
+    def _from(self, start_ms: int) -> tuple[Iterator[list[Sound]], int]:
         """Sounds from a little before `start_ms`, and the sample at which they begin.
 
         Without exact times in the container a jump could land anywhere, so there all is decoded from the start and
         thrown away.
         """
         wanted = Fraction(start_ms, 1000) - _PREROLL
-        if wanted > 0 and self._tap.seekable() and self._is_exact() and self._container.format.name in _JUMPS:
-            self._seek(wanted)
-            sounds = self._decode()
-            first = next(sounds, None)
-            if isinstance(first, AudioFrame) and first.pts is not None and first.time_base is not None:
-                time = first.pts * first.time_base - Fraction(self._container.start_time or 0, av.time_base)
-                if 0 <= time <= Fraction(start_ms, 1000):
-                    return chain([first], sounds), round(time * self._rate)
-            self._seek(Fraction(0))
-            return self._decode(), self._lead()
-        return chain(self._first, self._sounds), self._lead()
+        if wanted <= 0 or not (self._tap.seekable() and self._bounds.exact and self._container.format.name in _JUMPS):
+            return self._from_the_start()
+        self._first = []
+        self._seek(wanted)
+        batches = self._decode()
+        batch = next(batches, [])
+        first = batch[0] if batch else None
+        if isinstance(first, AudioFrame) and first.pts is not None and first.time_base is not None:
+            time = first.pts * first.time_base - Fraction(self._container.start_time or 0, av.time_base)
+            if 0 <= time <= Fraction(start_ms, 1000):
+                return chain([batch], batches), round(time * self._rate)
+        self._seek(Fraction(0))
+        return self._decode(), self._lead()
 
     def _seek(self, seconds: Fraction) -> None:
         assert self._stream.time_base is not None
@@ -260,58 +241,20 @@ class Recording:
             raise self._damaged() from None
         self._tap.check()
 
-    # -- judging ---------------------------------------------------------------------------------------------------
-
-    def _check_position(self, position: int) -> None:
-        if position > self._limits.max_seconds * self._rate:
-            raise self._too_long()
-
-    def _check_complete(self, position: int) -> None:
-        if self._seconds is None or not self._is_exact():
-            return
-        missing = self._seconds - Fraction(position, self._rate)
-        if missing > _tolerance(self._seconds):
-            raise _truncated(self._shown)
-
-    def _too_long(self) -> BadInput:
-        hours = self._limits.max_seconds / 3600
-        return BadInput("audio_too_long", f"{self._shown} is longer than the {hours:g} hours allowed; split it.")
-
     def _damaged(self) -> BadInput:
         return BadInput(
             "damaged_audio", f"The sound in {self._shown} is damaged and cannot be decoded; export it again."
         )
 
 
-def _tolerance(seconds: Fraction) -> Fraction:
-    return max(Fraction(1), seconds / 50)
-
-
-def _silence(samples: int) -> Iterator[bytes]:
-    for at in range(0, samples, _BLOCK):
-        yield bytes(min(_BLOCK, samples - at) * 2)
-
-
-def _check_whole(tap: Tap, file: AudioFile) -> None:
-    """Compare what the container says of itself with what there is. A cut of a second or so may pass."""
-    if not tap.seekable() and index_is_last(tap.at):
-        raise BadInput(
-            "not_streamable",
-            f"{file.shown} has its index at the end and its server gives no byte ranges; convert it with +faststart.",
-        )
-    declared, missing = missing_bytes(tap.at, file.size) if file.size is not None else (0, 0)
-    tap.check()
-    # About a second: a film's or an M4A's bytes hold more of it than PCM's.
-    if missing > max(declared // 50, 8 * 1024 if family(tap.head) == "mp4" else 32 * 1024):
-        raise _truncated(file.shown)
-
-
-def _open(tap: Tap, file: AudioFile) -> InputContainer:
+def open_container(tap: Tap, shown: str) -> InputContainer:
+    """FFmpeg's view of the source. Raises `BadInput` `not_audio` or `truncated_audio`, and what reading raises."""
+    options = _OPTIONS | _wave_options(tap)
     try:
-        container = av.open(tap, "r", options=_OPTIONS, buffer_size=_BLOCK, io_open=_refuse, metadata_errors="replace")
+        container = av.open(tap, "r", options=options, buffer_size=_BLOCK, io_open=_refuse, metadata_errors="replace")
     except (av.FFmpegError, ValueError):
         tap.check()
-        raise _unopened(tap, file) from None
+        raise _unopened(tap, shown) from None
     try:
         tap.check()
     except BaseException:
@@ -320,19 +263,21 @@ def _open(tap: Tap, file: AudioFile) -> InputContainer:
     return container
 
 
+def _wave_options(tap: Tap) -> dict[str, str]:
+    """A WAV in packets of about 100 ms: by itself FFmpeg makes small ones, and searches 32 of them."""
+    speed = bytes_per_second(tap.at)
+    if speed is None:
+        return {}
+    return {"max_size": str(min(max(_SMALL, speed // 10), _LARGE)), "probesize": str(_PROBED)}
+
+
 def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
     raise PermissionError("a recording may not open other files")
 
 
-def _unopened(tap: Tap, file: AudioFile) -> BadInput:
+def _unopened(tap: Tap, shown: str) -> BadInput:
     if family(tap.head) == "mp4":  # an MP4 without its index (moov), which is mostly written last
-        return _truncated(file.shown)
+        return truncated(shown)
     return BadInput(
-        "not_audio", f"{file.shown} is no recording that can be read; send for example WAV, FLAC, MP3, M4A or Ogg."
-    )
-
-
-def _truncated(shown: str) -> BadInput:
-    return BadInput(
-        "truncated_audio", f"{shown} is cut off: it declares more sound than it holds; upload it again in full."
+        "not_audio", f"{shown} is no recording that can be read; send for example WAV, FLAC, MP3, M4A or Ogg."
     )

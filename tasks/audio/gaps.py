@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from av.audio.frame import AudioFrame
 
-__all__ = ["TIMED", "filled"]
+__all__ = ["Gaps", "TIMED"]
 
 TIMED = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv", "mpegts", "ogg", "asf"}
 """Formats whose packets carry their own times; elsewhere times are counted from the samples anyway."""
@@ -20,25 +20,38 @@ _LONGEST = 600.0
 """Seconds of a hole that are believed where no length is declared."""
 
 
-def filled(sounds: Iterable[AudioFrame | int], rate: int, end: float | None) -> Iterator[AudioFrame | int]:
-    """The same sounds, and a number of samples (at `rate`) of silence in each hole between them.
+class Gaps:
+    """Finds the holes of one recording and fills them with silence, at `rate` samples per second.
 
     `end` is when the recording ends by its own account, in its own times, None if it does not say. A time beyond it is
     a broken clock and no hole: filling it would cost hours of silence.
     """
-    expected: float | None = None
-    for sound in sounds:
-        if isinstance(sound, int):
-            expected = None if expected is None else expected + sound / rate
+
+    def __init__(self, rate: int, end: float | None) -> None:
+        self._rate, self._end = rate, end
+        self._expected: float | None = None  # when the next sound should begin
+
+    def filled(self, sounds: Iterable[AudioFrame | int]) -> Iterator[AudioFrame | int]:
+        """The same sounds, the next ones of the recording, and a number of samples of silence in each hole."""
+        for sound in sounds:
+            if isinstance(sound, int):
+                self._pass(sound / self._rate)
+                yield sound
+                continue
+            time = sound.time
+            if time is not None:
+                if self._expected is None:
+                    self._expected = time
+                elif self._is_hole(time - self._expected, time):
+                    yield round((time - self._expected) * self._rate)
+                    self._expected = time
+            # Before the frame is handed on: who gets it may change it.
+            self._pass(sound.samples / sound.sample_rate)
             yield sound
-            continue
-        time = None if sound.pts is None or sound.time_base is None else float(sound.pts * sound.time_base)
-        if time is not None and expected is not None:
-            hole = time - expected
-            if hole > _SMALLEST and (time <= end + 1 if end is not None else hole <= _LONGEST):
-                yield round(hole * rate)
-                expected = time
-        expected = time if expected is None else expected
-        # Before the frame is handed on: who gets it may change it.
-        expected = None if expected is None else expected + sound.samples / sound.sample_rate
-        yield sound
+
+    def _is_hole(self, seconds: float, time: float) -> bool:
+        return seconds > _SMALLEST and (time <= self._end + 1 if self._end is not None else seconds <= _LONGEST)
+
+    def _pass(self, seconds: float) -> None:
+        if self._expected is not None:
+            self._expected += seconds

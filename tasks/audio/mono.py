@@ -1,12 +1,19 @@
 """Decoded frames of any kind to mono 16-bit PCM at one rate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import av
 from av.audio.frame import AudioFrame
 from av.filter import Graph
+from av.filter.context import FilterContext
 
-__all__ = ["Mono"]
+from tasks.audio.recording import silence
+
+__all__ = ["Mono", "STEP"]
+
+STEP: Final = 0.4
+"""Seconds of sound that are converted at once: what a file's chunk holds at 16 kHz, and four of a speaker's."""
 
 
 class Mono:
@@ -19,62 +26,74 @@ class Mono:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._kind: tuple[str, str, int] | None = None
-        self._graph: Graph | None = None
+        self._graph: _Resampler | None = None
 
-    def convert(self, frame: AudioFrame) -> Iterator[bytes]:
-        """The PCM that this frame makes available, as a few blocks or none."""
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if kind != self._kind:
-            yield from self.flush()
-            self._kind, self._graph = kind, None if self._is_ready(frame) else self._build(*kind)
-        if self._graph is None:
-            yield _bytes(frame)
-            return
-        frame.pts = None  # times are counted in samples here; gaps in the container's would only trouble the filter
-        self._graph.push(frame)
-        yield from self._pull()
+    def convert(self, sounds: Iterable[AudioFrame | int]) -> Iterator[bytes]:
+        """The PCM that these frames, and numbers of samples of silence, make available: a few blocks or none."""
+        for sound in sounds:
+            if isinstance(sound, int):
+                yield from self.flush()  # what came before the silence
+                yield from silence(sound)
+                continue
+            kind = (sound.format.name, sound.layout.name, sound.sample_rate)
+            if kind != self._kind:
+                yield from self.flush()
+                self._kind, self._graph = kind, None if self._is_ready(sound) else _Resampler(*kind, self._rate)
+            if self._graph is None:
+                yield _bytes(sound)
+            else:
+                self._graph.push(sound)
+        if self._graph is not None:
+            yield from self._graph.pull()
 
     def flush(self) -> Iterator[bytes]:
         """What the resampler still holds. The next frame starts anew."""
-        if self._graph is not None:
-            self._graph.push(None)
-            yield from self._pull()
-        self._kind = self._graph = None
+        graph, self._kind, self._graph = self._graph, None, None
+        if graph is not None:
+            graph.end()
+            yield from graph.pull()
 
     def _is_ready(self, frame: AudioFrame) -> bool:
         return frame.format.packed.name == "s16" and frame.layout.nb_channels == 1 and frame.sample_rate == self._rate
 
-    def _pull(self) -> Iterator[bytes]:
-        assert self._graph is not None
+
+class _Resampler:
+    """A filter graph for one kind of frames. It gives blocks of STEP, since each costs about as much as a frame."""
+
+    def __init__(self, sample_format: str, layout: str, rate: int, wanted: int) -> None:
+        self._graph = graph = Graph()  # must outlive its ends
+        graph.threads = 1
+        source = graph.add(
+            "abuffer", sample_rate=str(rate), sample_fmt=sample_format, channel_layout=layout, time_base=f"1/{rate}"
+        )
+        nodes: list[FilterContext] = [source]
+        if layout.endswith("channels"):  # nobody said which is which, as in most WAV files: all count the same
+            count = int(layout.split()[0])
+            mix = "+".join(f"{1 / count:.9f}*c{channel}" for channel in range(count))
+            nodes.append(graph.add("pan", f"mono|c0={mix}"))
+        nodes.append(graph.add("aformat", sample_rates=str(wanted), sample_fmts="s16", channel_layouts="mono"))
+        nodes.append(graph.add("asetnsamples", n=str(int(wanted * STEP)), p="0"))  # p: the last is not padded
+        sink = graph.add("abuffersink")
+        graph.link_nodes(*nodes, sink).configure()
+        self._source, self._sink = source, sink
+
+    def push(self, frame: AudioFrame) -> None:
+        frame.pts = None  # times are counted in samples here; gaps in the container's would only trouble the filter
+        self._source.push(frame)
+
+    def end(self) -> None:
+        self._source.push(None)
+
+    def pull(self) -> Iterator[bytes]:
         while True:
             try:
-                frame = self._graph.pull()
+                frame = self._sink.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
             assert isinstance(frame, AudioFrame)
             yield _bytes(frame)
 
-    def _build(self, sample_format: str, layout: str, rate: int) -> Graph:
-        graph = Graph()
-        graph.threads = 1
-        nodes = [
-            graph.add(
-                "abuffer",
-                sample_rate=str(rate),
-                sample_fmt=sample_format,
-                channel_layout=layout,
-                time_base=f"1/{rate}",
-            )
-        ]
-        if layout.endswith("channels"):  # nobody said which is which, as in most WAV files: all count the same
-            count = int(layout.split()[0])
-            mix = "+".join(f"{1 / count:.9f}*c{channel}" for channel in range(count))
-            nodes.append(graph.add("pan", f"mono|c0={mix}"))
-        nodes.append(graph.add("aformat", sample_rates=str(self._rate), sample_fmts="s16", channel_layouts="mono"))
-        nodes.append(graph.add("abuffersink"))
-        graph.link_nodes(*nodes).configure()
-        return graph
-
 
 def _bytes(frame: AudioFrame) -> bytes:
-    return bytes(frame.planes[0])[: frame.samples * 2]  # a plane may be longer than its samples
+    plane = memoryview(frame.planes[0])  # may be longer than its samples
+    return plane[: frame.samples * 2].tobytes()

@@ -7,10 +7,12 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from tasks.audio.limits import AudioLimits
+from tasks.audio.offload import offloaded
 from tasks.audio.reference import AudioReference
 from tasks.audio.remote import RemoteFile
 from tasks.errors import BadInput, Unavailable
@@ -51,31 +53,55 @@ def open_source(
     return OPENERS[reference.scheme](reference, around)
 
 
-class LocalFile(io.FileIO):
-    """A file whose reading errors are ours."""
+Pread = Callable[[int, int, int], bytes]
+"""`(descriptor, count, offset) -> bytes`, as `os.pread`."""
 
-    def __init__(self, descriptor: int, shown: str, size: int) -> None:
-        super().__init__(descriptor)
+
+class LocalFile:
+    """An open descriptor as a file whose reading errors are ours. A slow disk holds up nobody but the reader.
+
+    It is read by place: a read that still waits in another thread when the file is closed can then take nothing away
+    from whoever gets the descriptor's number next.
+    """
+
+    def __init__(self, descriptor: int, shown: str, size: int, pread: Pread = os.pread) -> None:
         self.shown = shown
         self.size: int | None = size
+        self._descriptor, self._pread = descriptor, pread
+        self._position = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; empty at the end. Raises `Unavailable`."""
         try:
-            return super().read(-1 if size is None else size) or b""
+            data = offloaded(partial(self._pread, self._descriptor, size, self._position))
         except OSError as error:  # a disk or a network share that fails midway
             why = os.strerror(error.errno or 0)
             raise Unavailable("audio_interrupted", f"Reading {self.shown} failed: {why}. Check its disk.") from None
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size or 0}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 @contextmanager
 def _local(reference: AudioReference, around: Surroundings) -> Iterator[AudioFile]:
-    shown = reference.shown
-    descriptor = _descriptor(reference, around.roots)
-    with closing(LocalFile(descriptor, shown, os.fstat(descriptor).st_size)) as file:
+    with closing(offloaded(partial(_opened, reference, around.roots), discard=LocalFile.close)) as file:
         if not file.size:
-            raise BadInput("empty_audio", f"{shown} is empty; check what was written to it.")
+            raise BadInput("empty_audio", f"{file.shown} is empty; check what was written to it.")
         if file.size > around.limits.max_bytes:
-            raise too_large(shown, file.size, around.limits.max_bytes)
+            raise too_large(file.shown, file.size, around.limits.max_bytes)
         yield file
 
 
@@ -91,6 +117,11 @@ def too_large(shown: str, size: int, allowed: int) -> BadInput:
     return BadInput(
         "audio_too_large", f"{shown} has {size} bytes; at most {allowed} are allowed: split or compress it."
     )
+
+
+def _opened(reference: AudioReference, roots: Sequence[Path]) -> LocalFile:
+    descriptor = _descriptor(reference, roots)
+    return LocalFile(descriptor, reference.shown, os.fstat(descriptor).st_size)
 
 
 def _descriptor(reference: AudioReference, roots: Sequence[Path]) -> int:

@@ -23,6 +23,7 @@ class Tap:
         self._error: BaseException | None = None
         self._position = 0
         self._head: bytes | None = None
+        self._once = False
 
     @property
     def head(self) -> bytes:
@@ -31,6 +32,10 @@ class Tap:
             self._head = b""
             self._head = self._gather(_HEAD)
         return self._head
+
+    def read_once(self) -> None:
+        """From now on, let go of the beginning as soon as the reader has left it: nobody looks at it again."""
+        self._once = True
 
     def check(self) -> None:
         """Raise what reading or seeking raised, if anything did."""
@@ -43,6 +48,8 @@ class Tap:
             return b""
         if self._position < len(head):
             data = head[self._position : self._position + size]
+            if self._once and self._position + len(data) == len(head):
+                self._head = b""
         else:
             data = self._fetch(size)
         self._position += len(data)

@@ -1,21 +1,57 @@
+from dataclasses import dataclass
+
 from tasks.meter import Meter, Stopwatch
 from tests.fakes import FakeClock
-from worker.recognition import Chunk
 
 
-def test_audio_counts_once_it_was_sent_and_is_reported_once_a_second() -> None:
-    clock, reports = FakeClock(), list[int]()
-    meter = Meter(16_000, reports.append, clock)
-    for _ in meter.measured(Chunk(0.0, bytes(3200)) for _ in range(25)):
-        assert not meter.complete
-        clock.advance(0.1)
-    assert (meter.ms, meter.complete) == (2500, True)
-    assert reports == [1000, 2000]
+@dataclass
+class FakeSender:
+    sent_bytes: int = 0
 
 
-def test_no_audio_is_complete_at_once() -> None:
-    meter = Meter(16_000, list[int]().append, FakeClock())
-    assert list(meter.measured([])) == [] and meter.complete and meter.ms == 0
+class Leaving:
+    """A sender that the job gives back, and another job takes, just while it is asked."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._asked = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        self._asked += 1
+        if self._asked == 1:
+            self._meter.end()
+            return 99_000
+        return 32_000
+
+
+def test_nothing_was_sent_until_a_sender_has_begun() -> None:
+    assert Meter(16_000).ms == 0
+
+
+def test_what_was_sent_is_read_until_the_end_and_kept_after_it() -> None:
+    meter, sender = Meter(16_000), FakeSender()
+    meter.begin(sender)
+    assert meter.ms == 0
+    sender.sent_bytes = 3200
+    assert meter.ms == 100
+    meter.end()
+    sender.sent_bytes = 0  # it is another job's now
+    assert meter.ms == 100
+
+
+def test_a_second_sender_counts_anew() -> None:
+    meter = Meter(8_000)
+    for sent in (1600, 800):
+        meter.begin(FakeSender(sent))
+        meter.end()
+    assert meter.ms == 50
+
+
+def test_what_another_job_sends_is_never_read() -> None:
+    meter = Meter(16_000)
+    meter.begin(Leaving(meter))
+    assert meter.ms == 1000
 
 
 def test_each_step_counts_the_first_time_it_is_reached() -> None:

@@ -1,7 +1,7 @@
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from tasks.errors import BadInput, JobError, Refused, Unavailable
 from tasks.job.record import JobRecord
 from tasks.job.request import JobRequest
 from tasks.job.view import JobView
+from tasks.transcription import Follow
 from tests.fakes import FakeRecognizer, FakeRecognizers
+from worker.beat import Pulse
 from worker.pool import OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
 from worker.recognition import (
     ConnectionLost,
@@ -26,11 +28,11 @@ from worker.recognition import (
     Partial,
     Sentence,
     ServerFault,
-    Started,
     Throttled,
     Unauthorized,
     UpstreamSilent,
 )
+from worker.script import Call
 
 PCM = bytes(range(250)) * 40
 
@@ -65,7 +67,7 @@ def view(client: redis.Redis) -> JobView:
     return JobView(client, "j")
 
 
-def run(record: JobRecord, lent: Any, recording: Any = None, **options: Any) -> dict[str, Any]:
+def run(record: JobRecord, lent: Any, recording: Any = None, follow: Follow = nullcontext, **options: Any) -> Any:
     @contextmanager
     def open_audio(reference: AudioReference, rate: int) -> Iterator[Any]:
         yield recording or FakeRecording([PCM])
@@ -73,19 +75,20 @@ def run(record: JobRecord, lent: Any, recording: Any = None, **options: Any) -> 
     request = JobRequest.parse(("https://u:p@h/a.mp3?sig=secret",), {"pace": 0} | options)
     attempt = transcription.Attempt(job_id="j", number=2, worker="w@h", deadline=9.0)
     recognizers = lent if isinstance(lent, FakeRecognizers) else FakeRecognizers(lent)
-    return transcription.run(request, attempt, record=record, recognizers=recognizers, open_audio=open_audio)
+    return transcription.run(
+        request, attempt, record=record, recognizers=recognizers, open_audio=open_audio, follow=follow
+    )
 
 
 def test_a_job_borrows_streams_and_returns_what_was_said(record: JobRecord, view: JobView) -> None:
-    recognizer = FakeRecognizer(
-        Started("t"), partial(0, "on"), final(0, 100, "One."), final(100, 312, "Two."), Finished("t")
-    )
+    recognizer = FakeRecognizer(partial(0, "on"), final(0, 100, "One."), final(100, 312, "Two."), Finished("t"))
     recognizers = FakeRecognizers(recognizer)
 
     result = run(record, recognizers, metadata={"k": 1}, language_hints=["en"])
 
     assert recognizer.heard == PCM
     assert recognizer.asked["parameters"]["language_hints"] == ["en"] and recognizer.asked["deadline"] == 9.0
+    assert recognizer.asked["partials"] is False and result["timing"]["first_result_ms"] is not None
     assert (recognizers.borrowers, recognizers.returned) == (["j"], 1)
     assert result["text"] == "One. Two." and [one["text"] for one in result["sentences"]] == ["One.", "Two."]
     assert (result["audio"], result["attempts"], result["metadata"]) == ("https://h/a.mp3", 2, {"k": 1})
@@ -97,18 +100,51 @@ def test_a_job_borrows_streams_and_returns_what_was_said(record: JobRecord, view
 
 
 def test_partials_are_told_when_asked_for(record: JobRecord, view: JobView) -> None:
-    run(record, FakeRecognizer(partial(0, "on"), final(0, 100, "One."), partial(50, "tw")), live=True)
+    recognizer = FakeRecognizer(partial(0, "on"), final(0, 100, "One."), partial(50, "tw"))
+    run(record, recognizer, live=True)
+    assert recognizer.asked["partials"] is True
     told = [(kind, data["text"], data["begin_time"]) for kind, data in view.events() if kind != "state"]
     assert told == [("partial", "on", 0), ("final", "One.", 0), ("partial", "tw", 100)]
 
 
 def test_no_speech_after_all_the_audio_is_a_transcript_without_sentences(record: JobRecord) -> None:
-    assert run(record, FakeRecognizer(NoSpeech("x")))["sentences"] == []
+    result = run(record, FakeRecognizer(NoSpeech("x")))
+    assert (result["sentences"], result["duration_ms"], result["usage"]["sent_ms"]) == ([], 312, 312)
 
 
 def test_no_speech_before_all_the_audio_was_sent_is_a_failure(record: JobRecord) -> None:
     with pytest.raises(Refused):
         run(record, FakeRecognizer(NoSpeech("x"), takes=1))
+
+
+def test_a_job_is_followed_while_it_streams_and_not_after(
+    record: JobRecord, view: JobView, client: redis.Redis
+) -> None:
+    calls: list[Call | None] = []
+
+    class Beating(FakeRecognizer):
+        """Is asked by the heartbeat when all the audio was sent, before its events are heard."""
+
+        def _told(self, partials: bool) -> Iterator[Event]:
+            calls.append(self.pulse.tell())
+            yield from super()._told(partials)
+
+        pulse: Pulse
+
+    recognizer = Beating(final(0, 100, "One."))
+
+    @contextmanager
+    def follow(pulse: Pulse) -> Iterator[None]:
+        assert (view.fields()["state"], view.fields()["duration_ms"], pulse.tell()) == ("running", "999", None)
+        recognizer.pulse = pulse
+        yield
+        assert view.fields()["state"] == "running"  # so that what is told last comes before the end, or does nothing
+
+    run(record, recognizer, follow=follow)
+
+    (call,) = calls
+    assert call is not None and call.given[-3:-1] == (2, 312)
+    assert call.run(client) == 0 and view.fields()["state"] == "succeeded"
 
 
 @pytest.mark.parametrize(
@@ -208,5 +244,5 @@ def test_a_bad_reference_opens_nothing(record: JobRecord, view: JobView) -> None
     attempt = transcription.Attempt(job_id="j", number=1, worker="w", deadline=9.0)
     nothing: Any = None
     with pytest.raises(BadInput):
-        transcription.run(request, attempt, record=record, recognizers=nothing, open_audio=nothing)
+        transcription.run(request, attempt, record=record, recognizers=nothing, open_audio=nothing, follow=nullcontext)
     assert view.fields() == {}

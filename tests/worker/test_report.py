@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from tests.fakes import FakeClock
 from worker import limits, report
+from worker.beat import Beat, impatient
 from worker.report import Process, Report, Reporter, Reports, together
 
 KEY = "stenopool:pool:{celery@h:7}"
@@ -36,28 +38,6 @@ class FakeLoad:
         return self.found
 
 
-class FakeReports(Reports):
-    """A Redis that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.posted = 0
-        self.tried = 0
-        self.removed = False
-
-    def post(self, name: str, report: Report) -> None:
-        self.tried += 1
-        if self.away:
-            raise redis.ConnectionError("at redis://:secret@h/0")
-        self.posted += 1
-
-    def remove(self, name: str) -> None:
-        self.removed = True
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def reports(valkey: str, client: redis.Redis) -> Iterator[Reports]:
     board = Reports.at(valkey)
@@ -65,33 +45,8 @@ def reports(valkey: str, client: redis.Redis) -> Iterator[Reports]:
     board.close()
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., Reporter]]:
-    """Starts a reporter that stops with the test."""
-    started: list[Reporter] = []
-
-    def make(reports: Reports, pool: FakePool | None = None, load: FakeLoad | None = None) -> Reporter:
-        started.append(Reporter(PROCESS, pool or FakePool(), load or FakeLoad(), reports))
-        started[-1].start()
-        return started[-1]
-
-    yield make
-    for one in started:
-        stop(one)
-
-
-def stop(reporter: Reporter) -> None:
-    reporter.stop()
-    reporter.join(10)
-    assert not reporter._thread.is_alive()
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports follow each other at once."""
-    assert (report.EAGER_EVERY, report.REPORT_EVERY) == (1.0, 5.0)
-    monkeypatch.setattr(report, "EAGER_EVERY", 0.01)
-    monkeypatch.setattr(report, "REPORT_EVERY", 0.01)
+def reporter(pool: FakePool | None = None, load: FakeLoad | None = None, clock: FakeClock | None = None) -> Reporter:
+    return Reporter(PROCESS, pool or FakePool(), load or FakeLoad(), clock or FakeClock())
 
 
 def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
@@ -104,7 +59,7 @@ def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
 def test_a_report_holds_the_figures_who_reports_and_what_limits_it() -> None:
     pool = FakePool(waiting=1)
     pool.last_error = "ConnectFailed"
-    made = Reporter(PROCESS, pool, FakeLoad("quota"), FakeReports()).report()
+    made = reporter(pool, FakeLoad("quota")).report()
 
     assert abs(float(made.pop("reported_at")) - time.time()) < 10
     assert made == FIGURES | FakeLoad().figures() | {
@@ -198,103 +153,86 @@ def test_together_each_limit_is_named_once() -> None:
 # -- reporting ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_process_reports_at_once_and_withdraws_its_report_when_it_stops(
-    valkey: str, client: redis.Redis, start: Callable[..., Reporter], eventually: Callable[..., None]
-) -> None:
-    reporter = start(Reports.at(valkey))
-    eventually(lambda: client.exists(KEY), "the first report")
-    assert client.hget(KEY, "leased") == b"1" and 0 < client.ttl(KEY) <= 20
+def test_a_report_is_told_with_every_beat_at_first_and_then_every_five_seconds() -> None:
+    assert (report.EAGER, report.REPORT_EVERY) == (5, 5.0)
+    clock = FakeClock()
+    reporting = reporter(clock=clock)
+    told = 0
+    for _ in range(20):
+        if reporting.tell() is not None:
+            reporting.told(None)
+            told += 1
+        clock.advance(1)
+    assert told == 5 + 3
 
-    stop(reporter)
+
+def test_a_report_that_was_not_heard_is_told_again_with_the_next_beat() -> None:
+    reporting = reporter()
+    for _ in range(report.EAGER):
+        reporting.told(None)
+    assert reporting.tell() is None
+    reporting = reporter()
+    assert all(reporting.tell() is not None for _ in range(2 * report.EAGER))
+
+
+def test_what_is_told_is_the_report_as_it_is_read(reports: Reports, client: redis.Redis) -> None:
+    pool = FakePool()
+    reporting = reporter(pool)
+    for leased in (1, 2):
+        pool.figures = FIGURES | {"leased": leased}
+        call = reporting.tell()
+        assert call is not None
+        call.run(client)
+        found = reports.read(["celery@h:7"])["celery@h:7"]
+        assert (found["leased"], found["worker"], found["pid"]) == (leased, "celery@h", 7)
+    assert 0 < client.ttl(KEY) <= 20
+
+
+def test_a_report_that_is_withdrawn_is_removed_and_told_no_more(client: redis.Redis) -> None:
+    reporting = reporter()
+    told = reporting.tell()
+    reporting.withdraw()
+    withdrawn = reporting.tell()
+    assert told is not None and withdrawn is not None
+    told.run(client)
+    withdrawn.run(client)
     assert not client.exists(KEY)
 
 
-def test_reports_follow_each_other_with_new_figures(
-    valkey: str, client: redis.Redis, start: Callable[..., Reporter], eventually: Callable[..., None], hasty: None
+def test_a_process_reports_at_once_and_withdraws_its_report_when_it_stops(
+    valkey: str, client: redis.Redis, eventually: Callable[..., None]
 ) -> None:
-    pool = FakePool()
-    start(Reports.at(valkey), pool)
-    pool.figures = FIGURES | {"leased": 2}
-    eventually(lambda: client.hget(KEY, "leased") == b"2", "the new figure")
-    client.delete(KEY)
-    eventually(lambda: client.exists(KEY), "the next report")
+    reporting, beating = reporter(), Beat(impatient(valkey))
+    beating.carry(reporting)
+    eventually(lambda: client.exists(KEY), "the first report")
+    assert client.hget(KEY, "leased") == b"1"
+    reporting.withdraw()
+    beating.stop()
+    beating.join(10)
+    assert not client.exists(KEY)
 
 
-def test_an_outage_of_redis_is_told_once_and_its_end_once(
-    start: Callable[..., Reporter],
-    eventually: Callable[..., None],
-    hasty: None,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    reports = FakeReports()
-    reports.away = True
-    start(reports)
-    eventually(lambda: reports.tried > 3, "some tries")
-    assert said(caplog, logging.WARNING) == ["the pool's report cannot be written (ConnectionError); trying on"]
-    assert said(caplog, logging.INFO) == []
-
-    reports.away = False
-    eventually(lambda: reports.posted > 3, "some reports")
-    assert said(caplog, logging.INFO) == ["the pool's report is written again"]
-    assert len(said(caplog, logging.WARNING)) == 1 and "secret" not in caplog.text
-
-
-def test_what_has_not_been_heard_for_a_while_is_left_to_expire(
-    start: Callable[..., Reporter], eventually: Callable[..., None], hasty: None
-) -> None:
-    reports = FakeReports()
-    reports.away = True
-    reporter = start(reports)
-    eventually(lambda: reports.tried, "a try")
-    stop(reporter)
-    assert not reports.removed
-
-
-def test_a_redis_that_never_answers_holds_no_stop_up(start: Callable[..., Reporter]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        reporter = start(Reports.at(f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"))
-        began = time.monotonic()
-        reporter.stop()
-        reporter.join(0.1)
-        assert time.monotonic() - began < 0.9
-        stop(reporter)
-
-
-def test_a_limit_is_told_to_the_log_once_with_its_cure_and_when_it_has_gone(
-    start: Callable[..., Reporter],
-    eventually: Callable[..., None],
-    hasty: None,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_limit_is_told_to_the_log_once_with_its_cure_and_when_it_has_gone(caplog: pytest.LogCaptureFixture) -> None:
     assert limits.CALM == 60
-    monkeypatch.setattr(limits, "CALM", 0.05)
     caplog.set_level(logging.INFO)
-    reports, load = FakeReports(), FakeLoad("quota")
-    start(reports, load=load)
-    eventually(lambda: reports.posted > 3, "some reports")
+    clock, load = FakeClock(), FakeLoad("quota")
+    reporting = reporter(load=load, clock=clock)
+    for _ in range(3):
+        reporting.tell()
+        clock.advance(1)
     (warning,) = said(caplog, logging.WARNING)
     assert warning.startswith("limited by quota: ") and "starts refused in 30 s: 3" in warning
 
     load.found = ()
-    eventually(lambda: said(caplog, logging.INFO) == ["no longer limited by quota"], "its end")
+    reporting.tell()
+    assert said(caplog, logging.INFO) == []
+    clock.advance(60)
+    reporting.tell()
+    assert said(caplog, logging.INFO) == ["no longer limited by quota"]
     assert len(said(caplog, logging.WARNING)) == 1
-
-
-def test_a_pool_that_cannot_be_asked_does_not_end_the_reporting(
-    start: Callable[..., Reporter], eventually: Callable[..., None], hasty: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    reports, pool = FakeReports(), FakePool()
-    whole, pool.figures = pool.figures, {}
-    reporter = start(reports, pool)
-    eventually(lambda: "KeyError" in caplog.text, "the fault")
-    pool.figures = whole
-    eventually(lambda: reports.posted, "a report")
-    assert reporter._thread.is_alive()
 
 
 def test_making_a_reporter_starts_nothing() -> None:
     before = set(threading.enumerate())
-    Reporter(PROCESS, FakePool(), FakeLoad(), FakeReports())
+    reporter()
     assert set(threading.enumerate()) <= before

@@ -1,14 +1,17 @@
 import os
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from kombu.utils import functional
 
 from config.settings import Settings
 from emulator.background import BackgroundEmulator
+from tasks.job.record import JobRecord
 from worker import lifecycle, runtime
 from worker.runtime import Runtime
 from worker.sizing import with_spare
@@ -57,6 +60,17 @@ def test_each_pool_kind_warms_by_its_own_signal(fresh: Given, signal: str | None
         lifecycle.cool_child()
         assert emulator.logbook.wait_until(lambda book: book.connections_open == 0)
         lifecycle.cool()
+
+
+def test_a_runtime_that_was_never_warmed_still_tells_how_far_its_jobs_are(
+    given: Given, valkey: str, client: redis.Redis, eventually: Callable[..., None]
+) -> None:
+    house, running = Runtime(given(STENOPOOL_REDIS_URL=valkey), streams=1), JobRecord(client, "j", ttl=100)
+    running.started("a", "w", attempt=1)
+    with house.beat.follow(running.following(lambda: 700)):
+        eventually(lambda: client.hget("stenopool:job:{j}", "progress_ms") == b"700", "the first beat")
+    house.close(10)
+    assert not {thread.name for thread in threading.enumerate()} & {"beat"}
 
 
 @pytest.mark.parametrize("kind", ["celery.concurrency.prefork", "celery.concurrency.solo"])

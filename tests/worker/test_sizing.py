@@ -3,9 +3,34 @@ from collections.abc import Callable
 import pytest
 
 from config.settings import Settings, SettingsError
-from worker.sizing import cautions, policy, resized, with_spare
+from worker.sizing import JOBS_A_CORE, JOBS_A_PROCESS, cautions, jobs_at_once, policy, resized, with_spare
 
 Given = Callable[..., Settings]
+
+
+def test_the_defaults_for_a_worker_without_a_size() -> None:
+    assert (JOBS_A_CORE, JOBS_A_PROCESS) == (4, 100)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_forking_worker_without_a_size_has_some_children_for_each_core(given: Given, cores: int) -> None:
+    assert jobs_at_once(given(RECOGNITION_OBJECTPOOL_SIZE="1"), True, cores) == JOBS_A_CORE * cores
+
+
+@pytest.mark.parametrize(
+    ("variables", "jobs"),
+    [
+        ({}, JOBS_A_PROCESS),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "30"}, 30),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "30", "DASHSCOPE_CONNECTION_POOL_SIZE": "40"}, 40),
+        ({"DASHSCOPE_MAXIMUM_ASYNC_REQUESTS": "7"}, 7),
+        ({"RECOGNITION_OBJECTPOOL_SIZE": "2000"}, JOBS_A_PROCESS),
+    ],
+)
+def test_a_process_without_a_size_runs_no_more_jobs_than_its_settings_let_stream(
+    given: Given, variables: dict[str, str], jobs: int
+) -> None:
+    assert jobs_at_once(given(**variables), False, 2) == jobs
 
 
 @pytest.mark.parametrize(("streams", "kept"), [(1, 2), (2, 3), (9, 10), (10, 12), (100, 111)])
@@ -31,6 +56,16 @@ def test_it_keeps_opens_and_lends_what_it_is_told(
 ) -> None:
     found = policy(given(**variables), streams)
     assert (found.min_size, found.max_size, found.lendable) == sizes
+
+
+@pytest.mark.parametrize(
+    ("variables", "streams", "waiting"),
+    [({}, 1, 1000), ({}, 2500, 2500), ({"STENOPOOL_POOL_WAITING": "0"}, 2500, 0)],
+)
+def test_all_jobs_of_a_process_may_wait_for_its_first_connection(
+    given: Given, variables: dict[str, str], streams: int, waiting: int
+) -> None:
+    assert policy(given(**variables), streams).max_waiting == waiting
 
 
 def test_no_job_waits_for_a_recogniser_beyond_its_own_deadline(given: Given) -> None:

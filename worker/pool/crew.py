@@ -32,9 +32,11 @@ class Crew:
         self._look = look
         # Taken bare in `with`: an interrupt inside Condition.__enter__ would leave it taken for ever.
         self._lock = threading.RLock()
-        self._ready = threading.Condition(self._lock)
         self._opens: Queue = collections.deque()
         self._closes: Queue = collections.deque()
+        # One each: a chore wakes one thread that can do it, and not all.
+        self._wanted = {id(queue): threading.Condition(self._lock) for queue in (self._opens, self._closes)}
+        self._look_wanted = threading.Condition(self._lock)
         self._threads: dict[str, threading.Thread] = {}
         self._hurried = False
         self._stopped = False
@@ -51,21 +53,23 @@ class Crew:
         with self._lock:
             if self._stopped or not isinstance(chore, Open | Close):
                 return False
-            (self._opens if isinstance(chore, Open) else self._closes).append(chore)
-            self._ready.notify_all()
+            queue = self._opens if isinstance(chore, Open) else self._closes
+            queue.append(chore)
+            self._wanted[id(queue)].notify()
         return True
 
     def hurry(self) -> None:
         """The keeper is wanted now; never blocks."""
         with self._lock:
             self._hurried = True
-            self._ready.notify_all()
+            self._look_wanted.notify()
 
     def stop(self, timeout: float) -> None:
         """All threads together work off what is queued, then end. Waits for that up to `timeout` seconds."""
         with self._lock:
             self._stopped = True
-            self._ready.notify_all()
+            for wanted in (*self._wanted.values(), self._look_wanted):
+                wanted.notify_all()
         deadline = time.monotonic() + timeout
         for thread in self._threads.values():
             # Not one that could not be started, nor oneself: closed from inside a hook.
@@ -88,7 +92,7 @@ class Crew:
             while not self._stopped:
                 if queue:
                     return queue.popleft()
-                self._ready.wait(LOOK_UP_EVERY)
+                self._wanted[id(queue)].wait(LOOK_UP_EVERY)
             left = self._closes or self._opens
             return left.popleft() if left else None
 
@@ -97,7 +101,7 @@ class Crew:
             pause = self._safely(self._look)
             with self._lock:
                 if not self._hurried and not self._stopped:
-                    self._ready.wait(AFTER_FAILURE if pause is None else max(pause, LEAST_PAUSE))
+                    self._look_wanted.wait(AFTER_FAILURE if pause is None else max(pause, LEAST_PAUSE))
                 self._hurried = False
 
     def _safely(self, call: Callable[[], Any]) -> Any:

@@ -1,5 +1,6 @@
 """One upstream conversation with DashScope's real-time recognition: audio in, events out."""
 
+from worker.recognition.conversation import Chunk, Limits
 from worker.recognition.endpoint import Endpoint
 from worker.recognition.errors import (
     AccessDenied,
@@ -28,6 +29,7 @@ from worker.recognition.errors import (
 )
 from worker.recognition.hooks import RecognizerHooks
 from worker.recognition.load import Load
+from worker.recognition.loop import Loop
 from worker.recognition.messages import (
     Event,
     Final,
@@ -40,7 +42,7 @@ from worker.recognition.messages import (
     Word,
 )
 from worker.recognition.probe import hear_tone
-from worker.recognition.recognizer import Chunk, Limits, Recognizer
+from worker.recognition.recognizer import Recognizer
 from worker.recognition.transport import Transport, WebSocketTransport
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "Limits",
     "Load",
     "LocalProtocolError",
+    "Loop",
     "MissingApiKey",
     "NoDataTimeout",
     "NoSpeech",

@@ -6,11 +6,13 @@ import threading
 import time
 from typing import Final
 
+from worker.recognition.conversation import Limits
 from worker.recognition.endpoint import Endpoint
 from worker.recognition.errors import MissingApiKey, NoSpeech, Throttled
 from worker.recognition.load import Load
+from worker.recognition.loop import Loop
 from worker.recognition.probe import warm_up
-from worker.recognition.recognizer import Limits, Recognizer
+from worker.recognition.recognizer import Recognizer
 from worker.recognition.transport import WebSocketTransport
 
 logger = logging.getLogger("worker.recognition")
@@ -20,7 +22,9 @@ SENDING: Final = 5.0
 
 
 class RecognizerHooks:
-    """Makes recognizers for one endpoint and judges whether they are still good. `load` is what holds them all up.
+    """Makes recognizers for one endpoint and judges whether they are still good.
+
+    `load` is what holds them all up, `loop` moves the bytes of those that stream.
 
     With `warm_up_model` a new recognizer has done a task of that model before it is handed out. A model that calls a
     tone a task without speech cannot be used for that: each warm-up would end its connection, and the pool would open
@@ -28,7 +32,8 @@ class RecognizerHooks:
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits | None = None, warm_up_model: str | None = None) -> None:
-        self.load = Load()
+        self.loop = Loop()
+        self.load = Load(more=self.loop.figures)
         self._endpoint = endpoint
         self._limits = limits or Limits()
         self._warm_up_model = warm_up_model
@@ -76,7 +81,7 @@ class RecognizerHooks:
             self.load.throttled()
             raise
         logger.info("connected to %s in %.0f ms", self._endpoint.host, 1000 * (time.monotonic() - began))
-        return Recognizer(transport, self._limits, load=self.load)
+        return Recognizer(transport, self._limits, loop=self.loop, load=self.load)
 
     def _warm(self, model: str) -> Recognizer:
         recognizer = self._connected()

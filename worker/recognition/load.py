@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 WINDOW: Final = 30.0
@@ -29,40 +29,67 @@ LEAST_CHUNKS: Final = 50
 
 
 @dataclass(slots=True)
-class _Bucket:
-    number: int  # of its time since the clock's zero
+class Strain:
+    """What chunks with a due moment met. Gathered by one stream, then added up."""
+
     chunks: int = 0
     late: int = 0
     seconds: float = 0.0
     blocked: float = 0.0
-    throttled: int = 0
     most_late: float = 0.0
     most_blocked: float = 0.0
 
+    def sent(self, *, late: float, elapsed: float) -> None:
+        """A chunk was sent, `elapsed` seconds after the one before: `late` is how long this process held it up."""
+        self.chunks += 1
+        self.seconds += elapsed
+        if late > self.most_late:
+            self.most_late = late
+        if late > LATE:
+            self.late += 1
+
+    def hold(self, seconds: float) -> None:
+        """The other side held a message up for so long."""
+        self.blocked += seconds
+        self.most_blocked = max(self.most_blocked, seconds)
+
+    def add(self, other: "Strain") -> None:
+        self.chunks += other.chunks
+        self.late += other.late
+        self.seconds += other.seconds
+        self.blocked += other.blocked
+        self.most_late = max(self.most_late, other.most_late)
+        self.most_blocked = max(self.most_blocked, other.most_blocked)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    number: int  # of its time since the clock's zero
+    throttled: int = 0
+    strain: Strain = field(default_factory=Strain)
+
 
 class Load:
-    """Counts over the last half minute, for all streams of a process. Safe to use from any thread."""
+    """Counts over the last half minute, for all streams of a process. Safe to use from any thread.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    `more` are figures of somebody else's that are to be told with them.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, more: Callable[[], dict[str, int | float]] = dict
+    ) -> None:
         self._clock = clock
+        self._more = more
         self._lock = threading.Lock()
         self._buckets: deque[_Bucket] = deque([_Bucket(0)], maxlen=BUCKETS)
 
     def __repr__(self) -> str:
         return f"<Load limits {', '.join(self.limits()) or 'none'}>"
 
-    def sent(self, *, late: float, blocked: float, elapsed: float) -> None:
-        """A chunk that had a due moment was sent, `elapsed` seconds after the one before: for how many seconds this
-        process, or the other side, held it up.
-        """
+    def add(self, strain: Strain) -> None:
+        """What a stream met since it told last."""
         with self._lock:
-            bucket = self._bucket()
-            bucket.chunks += 1
-            bucket.late += late > LATE
-            bucket.seconds += elapsed
-            bucket.blocked += blocked
-            bucket.most_late = max(bucket.most_late, late)
-            bucket.most_blocked = max(bucket.most_blocked, blocked)
+            self._bucket().strain.add(strain)
 
     def throttled(self) -> None:
         """The service refused a task or a connection because the account has, or begins, too many."""
@@ -71,23 +98,24 @@ class Load:
 
     def figures(self) -> dict[str, int | float]:
         """Flat figures of the window: shares from 0 to 1, counts, milliseconds."""
-        window = self._window()
+        strain, throttled = self._window()
         return {
-            "late_share": round(window.late / (window.chunks or 1), 4),
-            "blocked_share": round(window.blocked / (window.seconds or 1), 4),
-            "throttled": window.throttled,
-            "late_ms_max": round(1000 * window.most_late),
-            "blocked_ms_max": round(1000 * window.most_blocked),
+            "late_share": round(strain.late / (strain.chunks or 1), 4),
+            "blocked_share": round(strain.blocked / (strain.seconds or 1), 4),
+            "throttled": throttled,
+            "late_ms_max": round(1000 * strain.most_late),
+            "blocked_ms_max": round(1000 * strain.most_blocked),
+            **self._more(),
         }
 
     def limits(self) -> tuple[str, ...]:
         """Which limits are reached: of "quota", "bandwidth" and "cpu" those that hold."""
-        window = self._window()
-        enough = window.chunks >= LEAST_CHUNKS
+        strain, throttled = self._window()
+        enough = strain.chunks >= LEAST_CHUNKS
         reached = {
-            "quota": window.throttled > 0,
-            "bandwidth": enough and window.blocked > MOST_BLOCKED * window.seconds,
-            "cpu": enough and window.late > MOST_LATE * window.chunks,
+            "quota": throttled > 0,
+            "bandwidth": enough and strain.blocked > MOST_BLOCKED * strain.seconds,
+            "cpu": enough and strain.late > MOST_LATE * strain.chunks,
         }
         return tuple(limit for limit, holds in reached.items() if holds)
 
@@ -98,20 +126,15 @@ class Load:
             self._buckets.append(_Bucket(number))
         return self._buckets[-1]
 
-    def _window(self) -> _Bucket:
+    def _window(self) -> tuple[Strain, int]:
+        whole, throttled = Strain(), 0
         with self._lock:
             number = self._number()
-            whole = _Bucket(number)
             for bucket in self._buckets:
                 if bucket.number > number - BUCKETS:
-                    whole.chunks += bucket.chunks
-                    whole.late += bucket.late
-                    whole.seconds += bucket.seconds
-                    whole.blocked += bucket.blocked
-                    whole.throttled += bucket.throttled
-                    whole.most_late = max(whole.most_late, bucket.most_late)
-                    whole.most_blocked = max(whole.most_blocked, bucket.most_blocked)
-        return whole
+                    whole.add(bucket.strain)
+                    throttled += bucket.throttled
+        return whole, throttled
 
     def _number(self) -> int:
         return int(self._clock() * BUCKETS / WINDOW)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from typing import Final as Constant
 
 from worker.recognition.errors import InvalidRequest, RemoteProtocolError
+from worker.recognition.parsing import loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Start:
 class Audio:
     """One binary frame of audio; about 100 ms is what the vendor advises."""
 
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,8 @@ Event: TypeAlias = Started | Partial | Final | Heartbeat | Finished | Refused
 _Object: TypeAlias = Mapping[str, Any]
 
 
-def encode(command: Command) -> str | bytes:
-    """The message to send: text for commands, bytes for audio. InvalidRequest when the parameters are not JSON."""
-    if isinstance(command, Audio):
-        return command.data
+def encode(command: Start | Finish) -> str:
+    """The message to send; audio travels as it is. InvalidRequest when the parameters are not JSON."""
     action, payload = ("run-task", _run(command)) if isinstance(command, Start) else ("finish-task", {"input": {}})
     header = {"action": action, "task_id": command.task_id, "streaming": "duplex"}
     try:
@@ -138,10 +137,13 @@ def _run(command: Start) -> dict[str, Any]:
     return payload
 
 
-def decode(text: str) -> Event:
-    """The event in a text message. RemoteProtocolError, which never quotes the text, when there is none in it."""
+def decode(text: str, *, partials: bool = True) -> Event:
+    """The event in a text message. RemoteProtocolError, which never quotes the text, when there is none in it.
+
+    Without `partials` a partial result is but a Heartbeat: who does not want it need not pay for its words.
+    """
     try:
-        message = json.loads(text)
+        message = loads(text)
     except (ValueError, RecursionError):
         raise RemoteProtocolError(f"a message of {len(text)} characters is not JSON") from None
     if not isinstance(message, dict):
@@ -153,24 +155,24 @@ def decode(text: str) -> Event:
         raise RemoteProtocolError("a message has no task_id or no event in its header")
     if name not in _EVENTS:
         raise RemoteProtocolError("a message has an unknown event")
-    return _EVENTS[name](task_id, message)
+    return _EVENTS[name](task_id, message, partials)
 
 
-def _started(task_id: str, message: _Object) -> Event:
+def _started(task_id: str, message: _Object, partials: bool) -> Event:
     return Started(task_id)
 
 
-def _finished(task_id: str, message: _Object) -> Event:
+def _finished(task_id: str, message: _Object, partials: bool) -> Event:
     # The payload is irrelevant per the vendor's documentation: {} or {"output": {}, "usage": null}.
     return Finished(task_id)
 
 
-def _failed(task_id: str, message: _Object) -> Event:
+def _failed(task_id: str, message: _Object, partials: bool) -> Event:
     header = _object(message, "header")
     return Refused(task_id, _text(header, "error_code"), _text(header, "error_message"))
 
 
-def _result(task_id: str, message: _Object) -> Event:
+def _result(task_id: str, message: _Object, partials: bool) -> Event:
     payload = _object(message, "payload")
     found = _object(_object(payload, "output"), "sentence")
     # An empty output is taken for completion by the vendor's older SDK. Only task-finished completes.
@@ -180,13 +182,15 @@ def _result(task_id: str, message: _Object) -> Event:
     # is final here.
     if found.get("sentence_end") is True or found.get("end_time") is not None:
         return Final(task_id, _sentence(found), _billed(payload.get("usage")))
+    if not partials:
+        return Heartbeat(task_id)
     try:
         return Partial(task_id, _sentence(found))
     except RemoteProtocolError:
         return Heartbeat(task_id)  # an odd partial is not worth a transcript: the final says it again
 
 
-_EVENTS: Constant[Mapping[str, Callable[[str, _Object], Event]]] = {
+_EVENTS: Constant[Mapping[str, Callable[[str, _Object, bool], Event]]] = {
     "task-started": _started,
     "result-generated": _result,
     "task-finished": _finished,

@@ -9,8 +9,9 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from worker.recognition.conversation import Chunk
 from worker.recognition.errors import ConnectionLost, DeadlinePassed, UpstreamSilent
-from worker.recognition.recognizer import Chunk, Recognizer
+from worker.recognition.recognizer import Recognizer
 
 
 def hear_tone(

@@ -1,39 +1,55 @@
-"""How messages travel: five methods, and their one real implementation over websocket-client.
+"""How messages travel: a channel that never waits, and its one real implementation.
 
-The only file that imports websocket-client. It does the upgrade and the framing; waiting is `wire.py`'s.
+websocket-client does the upgrade here, and the framing in `frames.py`; the bytes are `wire.py`'s.
 """
 
 import contextlib
 import functools
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import websocket
-from websocket import ABNF
 
 from worker.recognition.endpoint import Endpoint
 from worker.recognition.errors import ConnectFailed, ConnectionLost, RecognitionError, RemoteProtocolError
+from worker.recognition.frames import BINARY, CLOSE, PING, PONG, TEXT, Dry, Parser, encoded
 from worker.recognition.refusals import closed, handshake_error
-from worker.recognition.wire import Wire, dial
+from worker.recognition.wire import READ_SIZE, Wire, dial
+
+MOST_UNSENT = 1024 * 1024
+"""Bytes that may wait for a peer that takes nothing; one that keeps asking by pings is given up beyond."""
 
 
 class Transport(Protocol):
-    """A connected, ordered channel of messages. One thread only, but for `abort`; and one process only."""
+    """A connected, ordered channel of messages. One thread at a time, but for `abort`; and one process only."""
 
-    def send(self, data: str | bytes) -> float:
-        """Send str as text, bytes as binary; bounded. ConnectionLost: nothing more can be sent.
+    def send(self, data: str | bytes | memoryview) -> bool:
+        """Send str as text, bytes as binary. False: a part of it is left; `flush` until it is gone, before the next.
 
-        Returns for how many seconds it was held up because the other side took nothing more.
+        ConnectionLost: nothing more can be sent.
         """
         ...
 
-    def receive(self, timeout: float) -> str | None:
-        """The next text message; None when none came within `timeout` seconds (0: look, do not wait).
+    def flush(self) -> bool:
+        """Send what is left. False: not all of it went. ConnectionLost as for `send`."""
+        ...
 
-        ConnectionLost, or what a close frame says; RemoteProtocolError for what is no text message.
+    def receive(self) -> Iterator[str]:
+        """The text messages that one look at the socket gives; none when nothing came. Take them all.
+
+        Raises, after those that came before: ConnectionLost, or what a close frame says; RemoteProtocolError for what
+        is no text message.
         """
+        ...
+
+    def is_blocked(self) -> bool:
+        """Whether the socket has to become writable before anything goes on."""
+        ...
+
+    def fileno(self) -> int:
+        """The socket's descriptor, to wait for; -1 when there is none any more."""
         ...
 
     def is_open(self) -> bool:
@@ -43,7 +59,7 @@ class Transport(Protocol):
     def abort(self) -> None:
         """End it at once and without a word, from any thread. Never raises; again is harmless.
 
-        Its thread gets ConnectionLost, also out of the midst of a send or receive, and still has to close it.
+        Its thread finds ConnectionLost, and still has to close it.
         """
         ...
 
@@ -64,11 +80,13 @@ def shared_context() -> ssl.SSLContext:
 class WebSocketTransport:
     """A WebSocket as client. Answers pings while it receives; after any failure it is not open any more."""
 
-    def __init__(self, socket: websocket.WebSocket, wire: Wire, close_timeout: float) -> None:
-        self._socket = socket
+    def __init__(self, wire: Wire, close_timeout: float) -> None:
         self._wire = wire
+        self._read = self._look
+        self._parser = Parser(lambda: self._read())
         self._close_timeout = close_timeout
         self._is_open = True
+        self._looked = False
 
     @classmethod
     def connect(cls, endpoint: Endpoint, context: ssl.SSLContext | None = None) -> "WebSocketTransport":
@@ -89,42 +107,51 @@ class WebSocketTransport:
                 if endpoint.is_secure:
                     wire.secure(context or shared_context(), endpoint.host, deadline)
                 wire.read_until(deadline)
-                transport = cls(_upgrade(endpoint, wire), wire, endpoint.close_timeout)
+                _upgrade(endpoint, wire)
             except websocket.WebSocketBadStatusException as exc:
                 raise handshake_error(exc.status_code, _retry_after(exc.resp_headers or {})) from None
             except (OSError, ValueError, websocket.WebSocketException) as exc:
                 raise _connect_failed(endpoint, exc) from None
             unless_connected.pop_all()
-        return transport
+        return cls(wire, endpoint.close_timeout)
 
     def __repr__(self) -> str:
         return f"<WebSocketTransport {'open' if self.is_open() else 'not open'}>"
 
-    def send(self, data: str | bytes) -> float:
-        if isinstance(data, str):
-            self._put(data.encode(), ABNF.OPCODE_TEXT)
-        else:
-            self._put(data, ABNF.OPCODE_BINARY)
-        return self._wire.waited
+    def send(self, data: str | bytes | memoryview) -> bool:
+        return self._put(encoded(data.encode(), TEXT) if isinstance(data, str) else encoded(data, BINARY))
 
-    def receive(self, timeout: float) -> str | None:
+    def flush(self) -> bool:
+        return self._put(b"")
+
+    def receive(self) -> Iterator[str]:
         if not self._wire.is_ours():
             raise ConnectionLost("it is another process's")
         # Also after a send has failed: why the service hung up may still be unread.
-        self._wire.read_until(time.monotonic() + timeout)
+        self._looked = False
         try:
-            return self._message()
-        except websocket.WebSocketTimeoutException:
-            return None  # what came of an unfinished frame stays buffered
+            while True:
+                if (text := self._text(*self._parser.message())) is not None:
+                    yield text
+                if self._looked and self._parser.is_dry:
+                    return
+        except Dry:
+            return
         except RecognitionError:
             self._is_open = False
             raise
-        except (OSError, websocket.WebSocketConnectionClosedException) as exc:
+        except OSError as exc:
             self._is_open = False
             raise ConnectionLost(f"{type(exc).__name__} while receiving") from None
         except websocket.WebSocketException:
             self._is_open = False
             raise RemoteProtocolError("a frame breaks RFC 6455") from None
+
+    def is_blocked(self) -> bool:
+        return self._wire.is_blocked
+
+    def fileno(self) -> int:
+        return self._wire.fileno()
 
     def is_open(self) -> bool:
         return self._is_open and self._wire.is_ours()
@@ -135,8 +162,8 @@ class WebSocketTransport:
 
     def close(self) -> None:
         try:
-            if self.is_open():
-                self._put((1000).to_bytes(2, "big") + b"bye", ABNF.OPCODE_CLOSE)
+            if self.is_open() and not self._wire.unsent:
+                self._wire.send(encoded((1000).to_bytes(2, "big") + b"bye", CLOSE))
                 self._await_close()
         except (OSError, websocket.WebSocketException, RecognitionError):
             pass  # whatever ends the conversation, it is ended
@@ -144,61 +171,72 @@ class WebSocketTransport:
             self._is_open = False
             self._wire.close()
 
-    def _put(self, data: bytes, opcode: int) -> None:
+    def _put(self, data: bytes) -> bool:
         if not self.is_open():
             raise ConnectionLost("it is closed, broken or another process's")
         try:
-            self._socket.send(data, opcode)
-        except (OSError, websocket.WebSocketException) as exc:
-            # Part of the frame may be on the wire, also after a timeout: no other frame can follow it.
+            return self._wire.put(data)
+        except OSError as exc:
+            # Part of the frame may be on the wire: no other frame can follow it.
             self._is_open = False
             raise ConnectionLost(f"{type(exc).__name__} while sending") from None
 
-    def _message(self) -> str:
-        while True:
-            frame = self._socket.frame_buffer.recv_frame()
-            if frame.opcode == ABNF.OPCODE_PING:
-                self._answer(ABNF.OPCODE_PONG, _payload(frame))
-            elif frame.opcode == ABNF.OPCODE_CLOSE:
-                raise self._close_answered(_payload(frame))
-            elif frame.opcode != ABNF.OPCODE_PONG and (text := self._assembled(frame)) is not None:
-                return text
+    def _look(self) -> bytes:
+        """One read for each look, so that a service that sends without pause does not hold up the other streams."""
+        if self._looked:
+            raise Dry
+        self._looked = True
+        data = self._wire.take()
+        if data is None:
+            raise Dry
+        if not data:
+            raise ConnectionResetError  # said like any other end without a close frame
+        return data
 
-    def _assembled(self, frame: ABNF) -> str | None:
-        parts = self._socket.cont_frame
-        parts.validate(frame)
-        parts.add(frame)
-        if not parts.is_fire(frame):
-            return None
-        opcode, whole = parts.extract(frame)
-        if opcode == ABNF.OPCODE_BINARY:
+    def _text(self, opcode: int, payload: bytes) -> str | None:
+        if opcode == TEXT:
+            try:
+                # Here and not in websocket-client, which checks UTF-8 in Python at 4 MB a second.
+                return payload.decode()
+            except UnicodeDecodeError:
+                raise RemoteProtocolError("the service sent text that is not UTF-8") from None
+        if opcode == BINARY:
             raise RemoteProtocolError("the service sent a binary message")
-        try:
-            # Here and not in websocket-client, which checks UTF-8 in Python at 4 MB a second.
-            return _payload(whole).decode()
-        except UnicodeDecodeError:
-            raise RemoteProtocolError("the service sent text that is not UTF-8") from None
+        if opcode == CLOSE:
+            raise self._close_answered(payload)
+        if opcode == PING:
+            self._answer(PONG, payload)
+        return None
 
     def _close_answered(self, payload: bytes) -> RecognitionError:
-        self._answer(ABNF.OPCODE_CLOSE, payload[:2])  # RFC 6455, 5.5.1: with the status code received
+        self._answer(CLOSE, payload[:2])  # RFC 6455, 5.5.1: with the status code received
         code = int.from_bytes(payload[:2], "big") if payload else None
         return closed(code, payload[2:].decode(errors="replace"))
 
     def _answer(self, opcode: int, data: bytes) -> None:
+        if self._wire.unsent > MOST_UNSENT:
+            self._is_open = False
+            return
         # The peer may have gone already. Why it went is in what we still read, and not in this failure.
         with contextlib.suppress(ConnectionLost):
-            self._put(data, opcode)
+            self._put(encoded(data, opcode))
 
     def _await_close(self) -> None:
-        deadline = time.monotonic() + self._close_timeout
-        self._wire.read_until(deadline)
-        while time.monotonic() < deadline:
-            if self._socket.frame_buffer.recv_frame().opcode == ABNF.OPCODE_CLOSE:
-                return
+        """Until the peer's close frame, its end, or the time is up."""
+        self._wire.read_until(time.monotonic() + self._close_timeout)
+        self._read = self._wait
+        while self._parser.message()[0] != CLOSE:
+            pass
+
+    def _wait(self) -> bytes:
+        data = self._wire.recv(READ_SIZE)
+        if not data:
+            raise ConnectionResetError
+        return data
 
 
-def _upgrade(endpoint: Endpoint, wire: Wire) -> websocket.WebSocket:
-    return websocket.create_connection(
+def _upgrade(endpoint: Endpoint, wire: Wire) -> None:
+    websocket.create_connection(
         endpoint.url,
         socket=wire,
         header=endpoint.headers(),
@@ -218,7 +256,3 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     # The header's other form, a date, would need the two clocks to agree; it counts as not given.
     value = headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdecimal() else None
-
-
-def _payload(frame: ABNF) -> bytes:
-    return frame.data if isinstance(frame.data, bytes) else frame.data.encode()

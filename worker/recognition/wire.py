@@ -1,10 +1,13 @@
-"""A connected socket of which every wait has an end. Knows TCP and TLS, no WebSocket.
+"""A connected socket that never blocks. Knows TCP and TLS, no WebSocket.
 
-websocket-client reads through it as through a socket. Its own timeouts are per call of `recv`, and it reads the
-handshake's answer byte by byte, so a service that drips would hold it for ever; and its loop around `send` has no end
-at all. Here the socket never blocks: an operation is tried, and only when it would block is there a wait, up to one
-deadline for all of them. Trying first is also what makes TLS safe: bytes that the TLS layer has already decrypted
-(`SSLSocket.pending()`) are read before anybody polls a socket that will never become readable for them.
+Made in two steps of life. For the upgrade and the goodbye somebody waits: an operation is tried, and only when it would
+block is there a wait, up to one deadline for all of them (websocket-client's own timeouts are per call of `recv`, it
+reads the handshake's answer byte by byte, and its loop around `send` has no end at all). In between the I/O loop asks
+for what is there and gives what is taken, and nobody waits here.
+
+Trying first is also what makes TLS safe: bytes that the TLS layer has already decrypted are read before anybody polls a
+socket that will never become readable for them. One read takes as much as a whole TLS record, so that nothing stays
+behind in it.
 
 `select.poll`, not `select.select`, which fails for descriptors from 1024 on; gevent patches both.
 """
@@ -48,44 +51,88 @@ _ASKED: Final[Mapping[type[Exception], int]] = {
 
 
 class Wire:
-    """Bytes in and out of one socket, for one thread. Raises TimeoutError at the deadlines, OSError for the rest.
-
-    `waited`: right after a send, for how many seconds the network or the peer held it up, which is not the same as how
-    long it took.
-    """
+    """Bytes in and out of one socket, for one thread. Raises TimeoutError at the deadlines, OSError for the rest."""
 
     def __init__(self, sock: socket.socket, *, write_timeout: float) -> None:
         sock.setblocking(False)
-        self.waited = 0.0
+        self.received = self.sent = 0
         self._sock = sock
         self._pid = os.getpid()
         self._ending = threading.RLock()
         self._write_timeout = write_timeout
-        self._poll = select.poll()
-        self._buffer = bytearray()
+        self._unsent = b""
+        self._reading_wants_write = self._writing_wants_read = False
+        self._buffer = b""
         self._deadline = 0.0
-        self._tried = True
+
+    # -- for the I/O loop: nobody waits ----------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it is closed."""
+        return self._sock.fileno()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it has to become writable before anything goes on: bytes are left, or TLS has something to say."""
+        return (bool(self._unsent) and not self._writing_wants_read) or self._reading_wants_write
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were given and that neither the network nor the peer has taken yet."""
+        return len(self._unsent)
+
+    def put(self, data: bytes) -> bool:
+        """Send what goes at once and keep the rest for the next call. False: something is left.
+
+        After an OSError a part may be under way: unusable.
+        """
+        if self._unsent:
+            data = self._unsent + data
+        taken, self._writing_wants_read = 0, False
+        try:
+            taken = self._sock.send(data) if data else 0
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            pass
+        except ssl.SSLWantReadError:  # the peer wants a new key first: to wait for room to write would be to spin
+            self._writing_wants_read = True
+        self.sent += taken
+        self._unsent = data[taken:]
+        return not self._unsent
+
+    def take(self) -> bytes | None:
+        """What one read gives: None when nothing is there, no bytes when the peer has closed."""
+        self._reading_wants_write = False
+        if self._buffer:  # came with the handshake's answer
+            data, self._buffer = self._buffer, b""
+            return data
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except ssl.SSLWantWriteError:  # a new key, for example, that has to be agreed upon
+            self._reading_wants_write = True
+            return None
+        self.received += len(data)
+        return data
+
+    # -- for the upgrade and the goodbye: waits, with an end -------------------------------------------------------
 
     def read_until(self, deadline: float) -> None:
-        """From now on, reading may last until this moment (monotonic). In the past: what is there, once."""
+        """From now on, reading may last until this moment (monotonic)."""
         self._deadline = deadline
-        self._tried = False
 
     def recv(self, size: int) -> bytes:
         """Some bytes, `size` at most; none when the peer has closed."""
         if not self._buffer:
             # A service that sends faster than we read must not hold us beyond the deadline either.
-            if self._tried and time.monotonic() >= self._deadline:
+            if time.monotonic() >= self._deadline:
                 raise TimeoutError
-            self._tried = True
-            self._buffer += self._try(functools.partial(self._sock.recv, READ_SIZE), select.POLLIN, self._deadline)
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
+            self._buffer = self._try(functools.partial(self._sock.recv, READ_SIZE), select.POLLIN, self._deadline)
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
     def send(self, data: bytes) -> int:
         """All of `data`, within the write timeout. After any exception a part may be under way: unusable."""
-        self.waited = 0.0
         deadline = time.monotonic() + self._write_timeout
         rest = memoryview(data)
         while rest:
@@ -118,7 +165,7 @@ class Wire:
 
     def close(self) -> None:
         """Close at once, without a word, and forget what was not read. Never raises."""
-        self._buffer.clear()
+        self._buffer = self._unsent = b""
         # Closed while another thread aborts, its descriptor could already be somebody else's connection. A forked
         # child may have got the lock in its taken state, and there nobody aborts.
         with self._ending if self.is_ours() else contextlib.nullcontext(), contextlib.suppress(OSError):
@@ -133,12 +180,12 @@ class Wire:
                 self._wait(_ASKED.get(type(exc), wanted), deadline)
 
     def _wait(self, wanted: int, deadline: float) -> None:
-        began = time.monotonic()
-        if began >= deadline:
+        left = deadline - time.monotonic()
+        if left <= 0:
             raise TimeoutError
-        self._poll.register(self._sock, wanted)
-        self._poll.poll((deadline - began) * 1000)
-        self.waited += time.monotonic() - began
+        poll = select.poll()
+        poll.register(self._sock, wanted)
+        poll.poll(left * 1000)
 
 
 def dial(host: str, port: int, deadline: float) -> socket.socket:

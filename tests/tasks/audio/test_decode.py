@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.audio.decode import _refuse, open_recording
+from tasks.audio.decode import _refuse
 from tasks.audio.limits import AudioLimits
+from tasks.audio.opening import open_recording
 from tasks.errors import BadInput, Unavailable
 
 
@@ -397,6 +398,16 @@ def test_memory_stays_flat_over_an_hour(make: Any) -> None:
     assert peak < 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "layout"),
+    [("a.mp3", "mp3", 16000, "mono"), ("a.mp3", "mp3", 44100, "stereo"), ("a.wav", "pcm_s16le", 44100, "stereo")],
+)
+def test_a_step_is_short_and_its_block_small(make: Any, name: str, codec: str, rate: int, layout: str) -> None:
+    data = make.encoded(name, codec, rate, 10, layout)
+    with open_recording(make.file(data), rate=16000) as recording:
+        assert max(map(len, recording.blocks())) <= 12_800
+
+
 def test_no_threads_are_left_running_per_recording(make: Any) -> None:
     before = len(os.listdir("/proc/self/task"))
     with open_recording(make.file(make.encoded("a.flac", "flac", 48000, 3, "stereo")), rate=16000) as recording:
@@ -411,5 +422,5 @@ def test_ffmpeg_writes_nothing_to_the_terminal(make: Any, capfd: pytest.CaptureF
 
 
 def test_a_recording_names_its_container_and_not_its_source(make: Any) -> None:
-    with open_recording(make.file(make.wav()), rate=16000) as recording:
+    with open_recording(make.file(make.wav(8000)), rate=16000) as recording:
         assert repr(recording) == "<Recording wav, pcm_s16le, 1000 ms>"

@@ -1,4 +1,3 @@
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +6,8 @@ import numpy as np
 import pytest
 from av.audio.stream import AudioStream
 
-from tasks.audio.decode import open_recording
-from tasks.audio.gaps import filled
+from tasks.audio.gaps import Gaps
+from tasks.audio.opening import open_recording
 
 
 class Frame:
@@ -16,16 +15,15 @@ class Frame:
 
     samples = 960
     sample_rate = 48_000
-    time_base = Fraction(1, 1000)
 
     def __init__(self, at_ms: int | None) -> None:
-        self.pts = at_ms
+        self.time = None if at_ms is None else at_ms / 1000
 
 
 def silences(*at_ms: int | None, end: float | None = None) -> list[int]:
     """The silences, in samples at 16 kHz, between frames of 20 ms that begin at these times."""
     sounds: Any = [Frame(at) for at in at_ms]
-    return [sound for sound in filled(sounds, 16_000, end) if isinstance(sound, int)]
+    return [sound for sound in Gaps(16_000, end).filled(sounds) if isinstance(sound, int)]
 
 
 def test_sounds_that_follow_each_other_have_no_hole_between_them() -> None:
@@ -61,7 +59,13 @@ def test_without_a_declared_end_a_hole_of_minutes_is_believed_and_one_of_hours_i
 
 def test_frames_without_times_and_silences_of_others_are_handed_on() -> None:
     sounds: Any = [Frame(None), 160, Frame(0), 1600, Frame(120)]
-    assert list(filled(sounds, 16_000, None)) == sounds
+    assert list(Gaps(16_000, None).filled(sounds)) == sounds
+
+
+def test_a_hole_between_two_batches_is_found_too() -> None:
+    gaps = Gaps(16_000, None)
+    batches: list[Any] = [[Frame(0), Frame(20)], [Frame(1040)], [Frame(1060)]]
+    assert [[s for s in gaps.filled(batch) if isinstance(s, int)] for batch in batches] == [[], [16_000], []]
 
 
 def with_a_hole(path: Path, codec: str, rate: int, hole: float) -> bytes:

@@ -1,5 +1,7 @@
+import io
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -131,10 +133,29 @@ def test_a_file_may_be_as_large_as_allowed(root: Path, allowed: int, fits: bool)
 
 def test_a_disk_that_fails_midway_is_worth_another_try() -> None:
     # The kernel answers a read at address 0 of our own memory with an input/output error.
-    with LocalFile(os.open("/proc/self/mem", os.O_RDONLY), "file:///a", 10) as file:
+    with closing(LocalFile(os.open("/proc/self/mem", os.O_RDONLY), "file:///a", 10)) as file:
         with pytest.raises(Unavailable) as caught:
             file.read(10)
     assert caught.value.code == "audio_interrupted"
+
+
+@pytest.mark.parametrize(
+    ("offset", "whence", "place"), [(2, io.SEEK_SET, 2), (1, io.SEEK_CUR, 2), (-1, io.SEEK_END, 4)]
+)
+def test_a_file_is_read_from_any_place(root: Path, offset: int, whence: int, place: int) -> None:
+    reference = AudioReference.parse(f"file://{root}/a b.wav")
+    with open_source(reference, roots=[root], http=HttpPool()) as file:
+        assert file.read(1) == b"s"
+        assert file.seek(offset, whence) == place == file.tell()
+        assert file.read(10) == b"sound"[place:]
+        assert file.read(10) == b""
+
+
+def test_a_read_never_moves_what_others_read_of_the_descriptor(root: Path) -> None:
+    descriptor = os.open(root / "a b.wav", os.O_RDONLY)
+    with closing(LocalFile(descriptor, "file:///a", 5)) as file:
+        assert file.read(5) == b"sound"
+        assert os.lseek(descriptor, 0, os.SEEK_CUR) == 0
 
 
 def test_nothing_stays_open(root: Path) -> None:

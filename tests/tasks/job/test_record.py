@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,6 +45,10 @@ def test_a_job_s_life_can_be_read_late_and_from_the_first_event(client: redis.Re
         ("state", {"state": "succeeded"}),
     ]
     assert view.events() == []
+
+
+def test_a_record_is_known_by_its_job(client: redis.Redis) -> None:
+    assert repr(JobRecord(client, "j", ttl=100)) == "<JobRecord j>"
 
 
 def test_a_new_attempt_leaves_nothing_of_the_old_one(client: redis.Redis) -> None:
@@ -95,6 +100,40 @@ def test_half_a_surrogate_pair_costs_a_character_and_not_the_job(client: redis.R
     record.final({"text": "so \ud83d"})
     record.succeeded({"duration_ms": 1, "text": "so \ud83d"})
     assert view.sentences() == [{"text": "so ?"}]
+
+
+def test_every_method_is_one_round_trip(client: redis.Redis) -> None:
+    record = JobRecord(client, "j", ttl=100)
+    record.started("a", "w", attempt=1)
+    record.recording(2000)
+    acts: dict[str, Callable[[], object]] = {
+        "started": lambda: record.started("a", "w", attempt=2),
+        "recording": lambda: record.recording(2000),
+        "partial": lambda: record.partial({"text": "i"}),
+        "final": lambda: record.final({"text": "it"}),
+        "succeeded": lambda: record.succeeded({"duration_ms": 1}),
+        "failed": lambda: record.failed("c", "s"),
+    }
+    for name, act in acts.items():
+        act()  # whose script may be new to this Redis
+        before = reads(client)
+        act()
+        assert reads(client) - before == 2, name  # and one for asking
+
+
+def reads(client: redis.Redis) -> int:
+    figures: Any = client.info("stats")
+    return int(figures["total_reads_processed"])
+
+
+def test_a_redis_that_forgot_its_scripts_is_taught_them_again(client: redis.Redis) -> None:
+    record = JobRecord(client, "j", ttl=100)
+    client.script_flush()
+    assert record.started("a", "w", attempt=1) is None
+    record.final({"text": "one"})
+    client.script_flush()
+    record.final({"text": "two"})
+    assert [one["text"] for one in JobView(client, "j").sentences()] == ["one", "two"]
 
 
 def test_a_redis_that_does_not_answer_is_an_error_that_passes() -> None:

@@ -1,5 +1,7 @@
 """A connection that another thread ends, in plain TCP and over TLS."""
 
+import itertools
+import json
 import subprocess
 import sys
 import textwrap
@@ -8,8 +10,9 @@ import time
 
 import pytest
 
+from worker.recognition.conversation import Chunk
 from worker.recognition.errors import ConnectionLost, RecognitionError
-from worker.recognition.recognizer import Chunk, Recognizer
+from worker.recognition.recognizer import Recognizer
 from worker.recognition.wire import Wire
 
 LONG = 30.0  # more than any wait that is cut short
@@ -35,6 +38,13 @@ class Borrower(threading.Thread):
         return not self.is_alive()
 
 
+def wait_until(holds):
+    deadline = time.monotonic() + LONG / 3
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return holds()
+
+
 @pytest.fixture
 def held(connect_to):
     """A transport to a server that reads nothing and says nothing."""
@@ -45,17 +55,22 @@ def held(connect_to):
     done.set()
 
 
-def test_a_blocked_reader_is_woken_at_once(held, until_blocked):
+def test_a_waiting_reader_is_woken_at_once(held, until_in):
     reader = Borrower(lambda: held.receive(LONG))
-    until_blocked(reader)
+    until_in(reader, "Waiting._wait")
     held.abort()
     assert reader.ended() and isinstance(reader.error, ConnectionLost)
     assert not held.is_open()
 
 
-def test_a_blocked_sender_is_woken_at_once(held, until_blocked):
-    sender = Borrower(lambda: held.send(b"\0" * 50_000_000))
-    until_blocked(sender)
+def send_without_end(transport):
+    while True:
+        transport.send(b"\0" * 500_000, LONG)
+
+
+def test_a_waiting_sender_is_woken_at_once(held, until_in):
+    sender = Borrower(lambda: send_without_end(held))
+    until_in(sender, "Waiting._wait")
     held.abort()
     assert sender.ended() and isinstance(sender.error, ConnectionLost)
     assert not held.is_open()
@@ -68,6 +83,8 @@ def test_who_comes_later_finds_the_connection_lost(held):
         held.send("x")
     with pytest.raises(ConnectionLost):
         held.receive(LONG)
+    with pytest.raises(ConnectionLost):
+        held.flush()
 
 
 def test_abort_is_harmless_again_and_after_a_close(held):
@@ -108,19 +125,46 @@ def test_the_descriptor_stays_until_its_owner_closes_it(held):
     assert wire._sock.fileno() == number >= 0
 
 
-def test_a_task_is_ended_wherever_it_waits(held, until_blocked):
-    recognizer = Recognizer(held)
-    chunks = [Chunk(0.0, b"")]
-    task = recognizer.transcribe(model="m", parameters={}, chunks=chunks, deadline=time.monotonic() + LONG)
+@pytest.mark.parametrize("chunks", [0, 100_000])
+def test_a_task_is_ended_wherever_it_waits(connect_to, loop, until_in, chunks):
+    """For its start, or for a network that takes nothing more."""
+    begun, done = threading.Event(), threading.Event()
+
+    def play(peer):
+        started = json.loads(peer.hear()[1])["header"] | {"event": "task-started"}
+        begun.set()
+        if chunks:
+            peer.say(1, json.dumps({"header": started, "payload": {}}).encode())
+        assert done.wait(LONG)
+
+    transport = connect_to(play)
+    recognizer = Recognizer(transport.transport, loop=loop)
+    audio = itertools.repeat(Chunk(0.0, bytes(32_000)), chunks)
+    task = recognizer.transcribe(model="m", parameters={}, chunks=audio, deadline=time.monotonic() + LONG)
     borrower = Borrower(lambda: list(task))
-    until_blocked(borrower)
+    try:
+        assert begun.wait(LONG)
+        until_in(borrower, "Loop.wait")
+        if chunks:
+            assert wait_until(transport.is_blocked)
+        recognizer.abort()
+        assert borrower.ended() and isinstance(borrower.error, ConnectionLost)
+        assert not recognizer.is_reusable()
+        assert loop.figures()["loop_streams"] == 0
+    finally:
+        done.set()
+        transport.close()
+
+
+def test_a_task_that_begins_after_the_abort_is_lost(held, loop):
+    recognizer = Recognizer(held.transport, loop=loop)
     recognizer.abort()
-    assert borrower.ended() and isinstance(borrower.error, ConnectionLost)
-    assert not recognizer.is_reusable()
+    with pytest.raises(ConnectionLost):
+        list(recognizer.transcribe(model="m", parameters={}, chunks=[], deadline=time.monotonic() + LONG))
 
 
-def test_what_was_aborted_while_nothing_was_in_flight_is_not_reusable(scripted):
-    recognizer = Recognizer(scripted)
+def test_what_was_aborted_while_nothing_was_in_flight_is_not_reusable(scripted, inline):
+    recognizer = Recognizer(scripted, loop=inline)
     recognizer.abort()
     assert repr(recognizer) == "<Recognizer ready, not open, tasks 0>"
     assert not recognizer.is_reusable() and not recognizer.is_healthy()
@@ -129,41 +173,46 @@ def test_what_was_aborted_while_nothing_was_in_flight_is_not_reusable(scripted):
 GEVENT = """
     from gevent import monkey
     monkey.patch_all()
-    import ssl, sys, threading
-    from worker.recognition import ConnectionLost, Endpoint, WebSocketTransport
+    import json, ssl, sys, threading, time
+    from worker.recognition import ConnectionLost, Endpoint, Loop, Recognizer, Started, WebSocketTransport
 
     url, trusted = sys.argv[1:]
     transport = WebSocketTransport.connect(
         Endpoint(url=url, api_key="k"), ssl.create_default_context(cafile=trusted)
     )
-    greeted, lost = threading.Event(), threading.Event()
+    loop = Loop()
+    recognizer = Recognizer(transport, loop=loop, new_id=lambda: "t1")
+    started, lost = threading.Event(), threading.Event()
 
-    def read():
-        assert transport.receive(30) == "hello"
-        greeted.set()
+    def transcribe():
         try:
-            transport.receive(30)
+            for _ in recognizer.transcribe(model="m", parameters={}, chunks=(), deadline=time.monotonic() + 30):
+                started.set()
         except ConnectionLost:
             lost.set()
 
-    threading.Thread(target=read, daemon=True).start()
-    assert greeted.wait(10)  # and the reader goes on until it waits again: greenlets switch only there
-    transport.abort()
+    threading.Thread(target=transcribe, daemon=True).start()
+    assert started.wait(10)  # and both go on until they wait again: greenlets switch only there
+    recognizer.abort()
     assert lost.wait(10)
-    transport.abort()
-    transport.close()
-    transport.abort()
+    recognizer.abort()
+    recognizer.close()
+    recognizer.abort()
+    loop.close(5)
 """
+STARTED = json.dumps({"header": {"task_id": "t1", "event": "task-started"}, "payload": {}}).encode()
 
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_greenlet_is_woken_like_a_thread(serve, tls, certificate, secure):
     def handler(peer):
         peer.upgrade()
-        peer.say(1, b"hello")
+        assert b"run-task" in peer.hear()[1]
+        peer.say(1, STARTED)
         try:
-            assert peer.sock.recv(100) == b""
-        except OSError:
+            while peer.sock.recv(1000):
+                pass
+        except OSError:  # TLS misses its goodbye
             pass
 
     url = serve(handler, tls[0] if secure else None).replace("ws:", "wss:" if secure else "ws:")

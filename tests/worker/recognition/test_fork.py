@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from typing import Any
+import time
 
 import pytest
 
@@ -34,7 +34,7 @@ def use_in_every_way(recognizer, transport):
     assert not transport.is_open()
     assert not recognizer.is_reusable() and not recognizer.is_healthy()
     assert repr(transport) == "<WebSocketTransport not open>"
-    for use in (lambda: transport.send("x"), lambda: transport.receive(0.0), lambda: transport.receive(LONG)):
+    for use in (lambda: transport.send("x"), transport.flush, lambda: list(transport.receive())):
         with pytest.raises(ConnectionLost, match="another process's"):
             use()
     recognizer.close()
@@ -43,7 +43,7 @@ def use_in_every_way(recognizer, transport):
 
 # From Python 3.12 on a fork beside other threads is warned of. The child of this test uses nothing that they hold.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_leaves_its_parent_s_connection_as_it_is(connect_to):
+def test_a_forked_child_leaves_its_parent_s_connection_as_it_is(connect_to, loop):
     heard = []
 
     def play(peer):
@@ -55,9 +55,9 @@ def test_a_forked_child_leaves_its_parent_s_connection_as_it_is(connect_to):
         peer.say(*heard[-1])
 
     transport = connect_to(play)
-    recognizer = Recognizer(transport)
+    recognizer = Recognizer(transport.transport, loop=loop)
     transport.send("before")
-    assert in_a_child(lambda: use_in_every_way(recognizer, transport)) == 0
+    assert in_a_child(lambda: use_in_every_way(recognizer, transport.transport)) == 0
     assert in_a_child(recognizer.abort) == 0
     assert transport.is_open() and recognizer.is_reusable()
     assert transport.receive(LONG) == "for the parent"
@@ -78,15 +78,14 @@ class InheritedWire(Wire):
 def inherited():
     """A transport as a forked child has it, and the other side."""
     ours, theirs = socket.socketpair()
-    unused: Any = None  # no frame is ever made or read
     with ours, theirs:
-        yield WebSocketTransport(unused, InheritedWire(ours, write_timeout=LONG), LONG), theirs
+        yield WebSocketTransport(InheritedWire(ours, write_timeout=LONG), LONG), theirs
 
 
-def test_what_another_process_connected_is_neither_written_nor_read_nor_ended(inherited):
+def test_what_another_process_connected_is_neither_written_nor_read_nor_ended(inherited, loop):
     transport, peer = inherited
     peer.send(b"\x81\x01x")
-    use_in_every_way(Recognizer(transport), transport)
+    use_in_every_way(Recognizer(transport, loop=loop), transport)
     peer.setblocking(False)
     with pytest.raises(ConnectionResetError):  # unread bytes, and the end: the descriptor is closed
         peer.recv(1)
@@ -95,6 +94,16 @@ def test_what_another_process_connected_is_neither_written_nor_read_nor_ended(in
 def test_an_abort_leaves_what_another_process_connected_alone(inherited):
     transport, peer = inherited
     transport.abort()
+    peer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        peer.recv(1)
+
+
+def test_a_task_on_what_another_process_connected_fails_and_says_nothing(inherited, loop):
+    transport, peer = inherited
+    recognizer = Recognizer(transport, loop=loop)
+    with pytest.raises(ConnectionLost, match="another process's"):
+        list(recognizer.transcribe(model="m", parameters={}, chunks=(), deadline=time.monotonic() + LONG))
     peer.setblocking(False)
     with pytest.raises(BlockingIOError):
         peer.recv(1)

@@ -28,6 +28,20 @@ from worker.recognition.probe import warm_up
 MODEL = "paraformer-realtime-v2"
 
 
+@pytest.fixture
+def make():
+    """Hooks for the service at a URL; their I/O loops are stopped at the end."""
+    made = []
+
+    def make(url, *args, api_key="k"):
+        made.append(RecognizerHooks(Endpoint(url=url, api_key=api_key), *args))
+        return made[-1]
+
+    yield make
+    for hooks in made:
+        hooks.loop.close(10)
+
+
 def service(peer):
     """Serves tasks until the client leaves."""
     peer.upgrade()
@@ -40,9 +54,9 @@ def service(peer):
     peer.say(8, heard[1])
 
 
-def test_the_life_of_a_recognizer_in_a_pool(serve, caplog):
+def test_the_life_of_a_recognizer_in_a_pool(make, serve, caplog):
     caplog.set_level(logging.DEBUG)
-    hooks = RecognizerHooks(Endpoint(url=serve(service) + "?token=secret", api_key="sk-secret"), Limits(started=5.0))
+    hooks = make(serve(service) + "?token=secret", Limits(started=5.0), api_key="sk-secret")
     recognizer = hooks.open()
     for count in (1, 2, 3):
         assert hooks.is_healthy(recognizer)
@@ -62,22 +76,22 @@ def test_the_life_of_a_recognizer_in_a_pool(serve, caplog):
     assert "secret" not in caplog.text and "hush" not in caplog.text
 
 
-def test_without_a_key_nothing_is_opened():
+def test_without_a_key_nothing_is_opened(make):
     with pytest.raises(MissingApiKey):
-        RecognizerHooks(Endpoint(url="ws://127.0.0.1:1/x", api_key="")).open()
+        make("ws://127.0.0.1:1/x", api_key="").open()
 
 
-def test_a_bad_key_is_told_at_opening(serve, caplog):
+def test_a_bad_key_is_told_at_opening(make, serve, caplog):
     def refuse(peer):
         peer.hear_request()
         peer.sock.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
     with pytest.raises(Unauthorized):
-        RecognizerHooks(Endpoint(url=serve(refuse), api_key="sk-secret")).open()
+        make(serve(refuse), api_key="sk-secret").open()
     assert "secret" not in caplog.text
 
 
-def test_an_aborted_recognizer_ends_its_task_and_is_not_reusable(serve, caplog):
+def test_an_aborted_recognizer_ends_its_task_and_is_not_reusable(make, serve, caplog):
     caplog.set_level(logging.INFO)
 
     def deaf(peer):
@@ -85,7 +99,7 @@ def test_an_aborted_recognizer_ends_its_task_and_is_not_reusable(serve, caplog):
         while peer.sock.recv(1000):
             pass
 
-    hooks = RecognizerHooks(Endpoint(url=serve(deaf), api_key="k"))
+    hooks = make(serve(deaf))
     recognizer = hooks.open()
     hooks.abort(recognizer)
     hooks.abort(recognizer)
@@ -106,8 +120,8 @@ def emulator():
 
 
 @pytest.fixture
-def hooks(emulator):
-    return RecognizerHooks(Endpoint(url=emulator.url, api_key="k"), Limits(started=0.5, finished=0.5), MODEL)
+def hooks(make, emulator):
+    return make(emulator.url, Limits(started=0.5, finished=0.5), MODEL)
 
 
 def outcomes(emulator):
@@ -119,9 +133,9 @@ def all_closed(emulator):
 
 
 @pytest.mark.parametrize(("model", "audio_bytes"), [(MODEL, 32_000), ("paraformer-realtime-8k-v2", 16_000)])
-def test_with_a_model_a_new_recognizer_has_done_a_task(emulator, caplog, model, audio_bytes):
+def test_with_a_model_a_new_recognizer_has_done_a_task(make, emulator, caplog, model, audio_bytes):
     caplog.set_level(logging.INFO)
-    hooks = RecognizerHooks(Endpoint(url=emulator.url, api_key="k"), warm_up_model=model)
+    hooks = make(emulator.url, None, model)
     recognizer = hooks.open()
     assert hooks.is_healthy(recognizer) and recognizer.tasks == 1
     hooks.close(recognizer)
@@ -152,7 +166,7 @@ def test_a_warm_up_that_fails_is_an_open_that_fails_and_leaves_no_connection(emu
     assert emulator.logbook.wait_until(lambda book: outcomes(emulator)[1:] == ["finished"])
 
 
-def test_a_warm_up_that_an_interrupt_strikes_leaves_no_connection(serve):
+def test_a_warm_up_that_an_interrupt_strikes_leaves_no_connection(make, serve):
     class Interrupt(BaseException):
         pass
 
@@ -161,7 +175,7 @@ def test_a_warm_up_that_an_interrupt_strikes_leaves_no_connection(serve):
             raise Interrupt
 
     with pytest.raises(Interrupt):
-        RecognizerHooks(Endpoint(url=serve(service), api_key="k"), warm_up_model=Striking(MODEL)).open()
+        make(serve(service), None, Striking(MODEL)).open()
     serve.finish()  # the service has seen the end
 
 
@@ -178,7 +192,7 @@ def test_a_model_that_hears_no_speech_in_a_tone_is_not_warmed_up_again(emulator,
     assert warnings == [f"{MODEL} takes a tone for a task without speech: connections are not warmed up by a task"]
 
 
-def test_openers_that_learn_it_at_the_same_time_say_it_once(serve, caplog):
+def test_openers_that_learn_it_at_the_same_time_say_it_once(make, serve, caplog):
     both = threading.Barrier(2)
 
     def hears_nothing(peer):
@@ -192,7 +206,7 @@ def test_openers_that_learn_it_at_the_same_time_say_it_once(serve, caplog):
                 opcode, heard = peer.hear()
         peer.say(8, heard)
 
-    hooks = RecognizerHooks(Endpoint(url=serve(hears_nothing, connections=4), api_key="k"), warm_up_model=MODEL)
+    hooks = make(serve(hears_nothing, connections=4), None, MODEL)
     opened = []
     openers = [threading.Thread(target=lambda: opened.append(hooks.open())) for _ in range(2)]
     for opener in openers:
@@ -207,8 +221,20 @@ def test_openers_that_learn_it_at_the_same_time_say_it_once(serve, caplog):
 # ------------------------------------------------------------------------------------------------------------ load
 
 
-def test_all_recognizers_of_the_hooks_share_one_load(emulator):
-    hooks = RecognizerHooks(Endpoint(url=emulator.url, api_key="k"))
+def test_the_load_tells_what_the_loop_does(make, emulator):
+    hooks = make(emulator.url)
+    assert hooks.load.figures()["loop_messages"] == 0
+    recognizer = hooks.open()
+    warm_up(recognizer, MODEL, deadline=time.monotonic() + 10)
+    hooks.close(recognizer)
+    figures = hooks.load.figures()
+    assert (figures["loop_streams"], figures["loop_audio_bytes"]) == (0, 32_000)
+    assert figures["loop_messages"] >= 14  # run-task, ten chunks, finish-task, and at least two events
+    assert {"late_share", "throttled"} < set(figures)
+
+
+def test_all_recognizers_of_the_hooks_share_one_load(make, emulator):
+    hooks = make(emulator.url)
     recognizers = [hooks.open() for _ in range(2)]
     emulator.faults.add(Fault(kind="task_failed", value="Throttling.RateQuota", times=2))
     for recognizer in recognizers:

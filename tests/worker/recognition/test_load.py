@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from worker.recognition.load import LATE, WINDOW, Load
+from worker.recognition.load import LATE, WINDOW, Load, Strain
 
 QUIET = {"late_share": 0, "blocked_share": 0, "throttled": 0, "late_ms_max": 0, "blocked_ms_max": 0}
 
@@ -14,12 +14,54 @@ def load(clock):
 
 
 def send(load, count, *, late=0.0, blocked=0.0):
+    """Chunks of a tenth of a second, told one by one."""
     for _ in range(count):
-        load.sent(late=late, blocked=blocked, elapsed=0.1)
+        strain = Strain()
+        strain.sent(late=late, elapsed=0.1)
+        if blocked:
+            strain.hold(blocked)
+        load.add(strain)
 
 
 def test_the_thresholds():
     assert (WINDOW, LATE) == (30.0, 0.05)
+
+
+def test_a_strain_gathers_what_its_chunks_met():
+    strain = Strain()
+    for late in (0.01, 0.07, 0.06):
+        strain.sent(late=late, elapsed=0.1)
+    strain.hold(0.3)
+    strain.hold(0.2)
+    assert (strain.chunks, strain.late, strain.most_late) == (3, 2, 0.07)
+    assert [strain.seconds, strain.blocked, strain.most_blocked] == pytest.approx([0.3, 0.5, 0.3])
+
+
+def test_what_a_stream_tells_at_once_counts_like_what_many_tell(load, clock):
+    together, another = Strain(), Load(clock)
+    for late in (0.0, 0.1, 0.02):
+        send(another, 1, late=late)
+        together.sent(late=late, elapsed=0.1)
+    send(another, 1, blocked=0.2)
+    together.sent(late=0.0, elapsed=0.1)
+    together.hold(0.2)
+    load.add(together)
+    assert load.figures() == another.figures()
+
+
+def test_what_was_told_is_not_changed_by_what_follows(load):
+    strain = Strain()
+    strain.sent(late=0.1, elapsed=0.1)
+    load.add(strain)
+    strain.sent(late=0.2, elapsed=0.1)
+    assert load.figures()["late_ms_max"] == 100
+
+
+def test_figures_of_others_are_told_with_them(clock):
+    more: dict[str, int | float] = {"loop_streams": 3}
+    load = Load(clock, more=lambda: more)
+    assert load.figures() == QUIET | more
+    assert load.limits() == ()
 
 
 def test_without_streams_there_is_no_limit(load):

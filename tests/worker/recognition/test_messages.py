@@ -5,8 +5,6 @@ import pytest
 
 from worker.recognition.errors import InvalidRequest, RemoteProtocolError
 from worker.recognition.messages import (
-    Audio,
-    Command,
     Final,
     Finish,
     Finished,
@@ -25,7 +23,7 @@ TASK = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 PCM = {"format": "pcm", "sample_rate": 16000}
 HOT_WORDS = ({"resource_id": "phrase-1", "resource_type": "asr_phrase"},)
 
-COMMANDS: list[Command] = [
+COMMANDS: list[Start | Finish] = [
     Start(TASK, "paraformer-realtime-v2", PCM),
     Start(TASK, "paraformer-realtime-v1", PCM, HOT_WORDS),
     Finish(TASK),
@@ -54,8 +52,13 @@ def test_the_golden_frames_are_read_as_events(golden):
     assert [decode(line) for line in golden("events")] == EVENTS
 
 
-def test_audio_travels_as_it_is():
-    assert encode(Audio(b"\x00\xff")) == b"\x00\xff"
+def test_who_wants_no_partials_gets_heartbeats_and_all_the_rest(golden):
+    wanted = [Heartbeat(TASK) if isinstance(event, Partial) else event for event in EVENTS]
+    assert [decode(line, partials=False) for line in golden("events")] == wanted
+
+
+def test_a_partial_that_nobody_wants_is_not_looked_into():
+    assert decode(result({"text": 5, "words": "secret words"}), partials=False) == Heartbeat(TASK)
 
 
 def test_commands_are_ascii_even_for_a_lone_surrogate():

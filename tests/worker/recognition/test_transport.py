@@ -1,3 +1,4 @@
+import select
 import socket
 import ssl
 import threading
@@ -7,6 +8,8 @@ import uuid
 
 import pytest
 
+from tests.worker.recognition.peer import Peer
+from tests.worker.recognition.waiting import Waiting
 from worker.recognition.endpoint import Endpoint
 from worker.recognition.errors import (
     AccessDenied,
@@ -26,7 +29,7 @@ LONG = 10.0  # more than any wait that ends well
 
 
 def connect(url, context=None, **options):
-    return WebSocketTransport.connect(Endpoint(**{"url": url, "api_key": SECRET} | options), context)
+    return Waiting(WebSocketTransport.connect(Endpoint(**{"url": url, "api_key": SECRET} | options), context))
 
 
 def until_closed(peer):
@@ -257,29 +260,97 @@ def test_a_ping_is_answered_while_receiving_and_a_pong_is_passed_over(connected)
     assert heard == [(PONG, b"there?")]
 
 
-def test_nothing_comes_and_the_wait_ends(connected):
+def test_where_nothing_is_there_a_look_gives_nothing_and_does_not_wait(connected):
     transport = connected(lambda peer: None)
     began = time.monotonic()
-    assert transport.receive(0) is None
-    assert transport.receive(0.05) is None
-    assert 0.05 <= time.monotonic() - began < 3
+    assert list(transport.transport.receive()) == []
+    assert time.monotonic() - began < 3
+    assert transport.is_open() and not transport.is_blocked()
+
+
+@pytest.fixture
+def prompted(connected):
+    """A transport whose server says something when it is asked to: `say()` returns when it can be read."""
+
+    def prompted(*pieces):
+        prompt = threading.Semaphore(0)
+
+        def play(peer):
+            for piece in pieces:
+                assert prompt.acquire(timeout=LONG)
+                peer.sock.sendall(piece)
+
+        def say():
+            prompt.release()
+            assert select.select([transport.fileno()], [], [], LONG)[0]
+
+        transport = connected(play).transport
+        return transport, say
+
+    return prompted
+
+
+def test_one_look_gives_all_that_one_read_gives(prompted):
+    whole = b"".join(Peer.frame(TEXT, b"%d" % number) for number in range(51))
+    transport, say = prompted(whole[:-3], whole[-3:])
+    say()
+    assert list(transport.receive()) == [str(number) for number in range(50)]
+    assert list(transport.receive()) == []
+    say()
+    assert list(transport.receive()) == ["50"]
+
+
+def test_what_came_before_an_end_is_given_before_it_is_told(prompted):
+    transport, say = prompted(Peer.frame(TEXT, b"last words") + Peer.frame(CLOSE, b"\x03\xe9going"))
+    say()
+    look = transport.receive()
+    assert next(look) == "last words"
     assert transport.is_open()
+    with pytest.raises(ConnectionLost, match="close code 1001"):
+        next(look)
+    assert not transport.is_open()
 
 
-def test_a_flood_of_pings_does_not_hold_beyond_the_timeout(connected):
+@pytest.mark.parametrize("flood", [(PONG, b"x"), (TEXT, b"x")])
+def test_a_flood_does_not_hold_a_look_nor_the_close(connected, flood):
     def play(peer):
         try:
             while True:
-                peer.sock.sendall(peer.frame(PONG, b"x") * 1000)
+                peer.sock.sendall(peer.frame(*flood) * 1000)
         except ConnectionError:
             pass
 
     transport = connected(play, close_timeout=0.1)
     began = time.monotonic()
-    assert transport.receive(0.05) is None
+    while time.monotonic() - began < 0.05:
+        assert all(text == "x" for text in transport.transport.receive())
     assert time.monotonic() - began < 3
     transport.close()
     assert time.monotonic() - began < 6
+
+
+def test_who_floods_with_pings_and_reads_no_answers_is_given_up(connected):
+    def play(peer):
+        try:
+            while True:
+                peer.sock.sendall(peer.frame(PING, b"x" * 125) * 500)
+        except ConnectionError:
+            pass
+
+    transport = connected(play)
+    deadline = time.monotonic() + 3 * LONG
+    while transport.is_open() and time.monotonic() < deadline:
+        assert transport.receive(0.01) is None
+    assert not transport.is_open()
+    with pytest.raises(ConnectionLost):
+        transport.send("x")
+
+
+def test_the_socket_s_descriptor_is_told_until_it_is_closed(connected):
+    transport = connected(lambda peer: None)
+    assert transport.fileno() >= 0
+    transport.close()
+    assert transport.fileno() == -1
 
 
 @pytest.mark.parametrize(
@@ -364,57 +435,100 @@ def test_text_and_bytes_travel_as_such(connected):
     heard: list[object] = []
 
     def play(peer):
-        heard.extend(peer.hear() for _ in range(4))
+        heard.extend(peer.hear() for _ in range(5))
         peer.say(TEXT, b"thanks")
 
     transport = connected(play)
-    for data in ("", "你", b"\0\xff", b"a" * 300_000):
+    for data in ("", "你", b"\0\xff", memoryview(b"abc")[1:], b"a" * 300_000):
         transport.send(data)
     assert transport.receive(LONG) == "thanks"
-    assert heard == [(TEXT, b""), (TEXT, "你".encode()), (BINARY, b"\0\xff"), (BINARY, b"a" * 300_000)]
+    assert heard[:2] == [(TEXT, b""), (TEXT, "你".encode())]
+    assert heard[2:] == [(BINARY, b"\0\xff"), (BINARY, b"bc"), (BINARY, b"a" * 300_000)]
 
 
-def test_a_send_says_how_long_the_other_side_held_it_up(connected, until_blocked):
-    size = 20_000_000  # more than two kernels take
-    blocked = threading.Event()
+@pytest.fixture
+def greedy(serve):
+    """Connects to a server that reads nothing before `may_read` is set, and then all; (transport, may_read, got)."""
+    may_read, got = threading.Event(), []
 
-    def play(peer):
-        assert blocked.wait(LONG)
-        got = 0
-        while got < 14 + size:  # 14: the frame's header
-            got += len(peer.sock.recv(14 + size - got))
-        peer.say(TEXT, b"read")
+    def handler(peer):
+        peer.upgrade()
+        assert may_read.wait(3 * LONG)
+        try:
+            while (heard := peer.hear())[0] != CLOSE:
+                got.append(heard)
+                if heard == (TEXT, b"last"):
+                    peer.say(TEXT, b"read")
+        except (EOFError, ConnectionError):
+            pass
 
-    transport = connected(play)
-    held_up = []
-    sender = threading.Thread(target=lambda: held_up.append(transport.send(b"\0" * size)))
-    sender.start()
-    until_blocked(sender)
-    blocked.set()
-    sender.join(LONG)
-    assert held_up[0] > 0
+    def greedy(**options):
+        transport = connect(serve(handler), **options)
+        opened.append(transport)
+        return transport, may_read, got
+
+    opened: list[Waiting] = []
+    yield greedy
+    may_read.set()
+    for transport in opened:
+        transport.close()
+
+
+def fill(transport, piece):
+    """Send until the network takes no more; how many pieces were begun."""
+    for count in range(1, 1000):
+        if not transport.transport.send(piece):
+            return count
+    raise AssertionError("the network takes everything")
+
+
+def test_what_the_network_does_not_take_is_kept_and_goes_later(greedy):
+    transport, may_read, got = greedy()
+    piece = bytes(range(250)) * 400
+    count = fill(transport, piece)
+    assert transport.is_blocked() and transport.is_open()
+    assert transport.flush() is False
+    may_read.set()
+    transport.send(b"")  # waits until all is gone
+    assert not transport.is_blocked() and transport.flush() is True
+    transport.send("last")
     assert transport.receive(LONG) == "read"
-    assert transport.send("not at all") == 0
+    assert got == [(BINARY, piece)] * count + [(BINARY, b""), (TEXT, b"last")]
 
 
-def test_a_send_that_times_out_makes_the_connection_unusable(serve):
+def test_a_connection_with_something_unsent_is_closed_without_a_word_and_at_once(greedy):
+    transport, may_read, got = greedy(close_timeout=LONG)
+    fill(transport, b"\0" * 100_000)
+    began = time.monotonic()
+    transport.close()
+    assert time.monotonic() - began < LONG / 2
+    assert transport.fileno() == -1 and not transport.is_blocked()
+
+
+def test_a_goodbye_that_the_network_does_not_take_ends_in_time(serve):
     done = threading.Event()
 
     def handler(peer):
         peer.upgrade()
         assert done.wait(2 * LONG)  # reads nothing meanwhile
 
-    transport = connect(serve(handler), write_timeout=0.2)
+    transport = connect(serve(handler), write_timeout=0.2, close_timeout=0.2)
+    fill_to_the_brim(transport.transport._wire._sock)
     began = time.monotonic()
-    with pytest.raises(ConnectionLost, match="while sending"):
-        for _ in range(100):
-            transport.send(b"\0" * 1_000_000)
-    assert time.monotonic() - began < LONG
-    assert not transport.is_open()
-    with pytest.raises(ConnectionLost, match="closed, broken"):
-        transport.send(b"\0")
     transport.close()
+    assert 0.2 <= time.monotonic() - began < LONG / 2
     done.set()
+
+
+def fill_to_the_brim(sock):
+    """So that not even a byte is taken, and both kernels have come to rest."""
+    room = True
+    while room:
+        for size in (100_000, 1):
+            with pytest.raises(BlockingIOError):
+                while True:
+                    sock.send(b"\0" * size)
+        room = bool(select.select([], [sock], [], 0.1)[1])
 
 
 def test_what_was_said_before_the_hangup_can_be_read_after_a_failed_send(serve):
@@ -428,7 +542,7 @@ def test_what_was_said_before_the_hangup_can_be_read_after_a_failed_send(serve):
 
     transport = connect(serve(handler))
     assert gone.wait(LONG)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(ConnectionLost, match="while sending"):
         for _ in range(100):
             transport.send(b"\0" * 1000)
     assert transport.receive(LONG) == "last words"

@@ -1,13 +1,15 @@
 import fcntl
 import select
 import socket
+import ssl
+import struct
 import threading
 import time
 from typing import Any
 
 import pytest
 
-from worker.recognition.wire import Wire, dial
+from worker.recognition.wire import READ_SIZE, Wire, dial
 
 
 @pytest.fixture
@@ -30,26 +32,27 @@ def test_what_came_at_once_is_read_piece_by_piece(pair):
     assert [wire.recv(2), wire.recv(3), wire.recv(99)] == [b"ab", b"cde", b"f"]
 
 
-def test_a_deadline_in_the_past_still_takes_what_is_there(pair):
+def test_after_the_deadline_only_what_was_read_before_is_given(pair):
     wire, peer = pair
     peer.send(b"ab")
-    wire.read_until(0.0)
+    wire.read_until(soon())
     assert wire.recv(1) == b"a"
+    peer.send(b"c")
+    wire.read_until(0.0)
     assert wire.recv(1) == b"b"
     with pytest.raises(TimeoutError):
         wire.recv(1)
+    wire.read_until(soon())
+    assert wire.recv(1) == b"c"
 
 
-def test_but_looks_only_once(pair):
-    wire, peer = pair
-    peer.send(b"a")
-    wire.read_until(0.0)
-    assert wire.recv(1) == b"a"
-    peer.send(b"b")
+def test_a_wait_for_what_does_not_come_ends_at_the_deadline(pair):
+    wire, _ = pair
+    began = time.monotonic()
+    wire.read_until(soon(0.05))
     with pytest.raises(TimeoutError):
         wire.recv(1)
-    wire.read_until(0.0)
-    assert wire.recv(1) == b"b"
+    assert 0.05 <= time.monotonic() - began < 3
 
 
 def test_before_any_deadline_is_set_nothing_is_read(pair):
@@ -120,28 +123,145 @@ def slow_reader():
             yield Wire(ours, write_timeout=10.0), theirs
 
 
-def test_a_send_that_follows_freely_waited_for_nothing(slow_reader):
-    wire, _ = slow_reader
-    for _ in range(3):
-        wire.send(b"x")
-        assert wire.waited == 0
-
-
 def test_a_reader_that_reads_nothing_is_felt_after_some_seconds_of_audio(slow_reader):
     wire, _ = slow_reader
-    wire._write_timeout = 0.05
     taken = 0
-    with pytest.raises(TimeoutError):
-        while taken < 30 * 32_000:
-            taken += wire.send(b"\0" * 3200)
-    assert wire.waited >= 0.05
+    while wire.put(b"\0" * 3200):
+        taken += 3200
+        assert taken < 30 * 32_000
+    assert wire.is_blocked and 0 < wire.unsent <= 3200
+    assert wire.sent == taken + 3200 - wire.unsent
 
 
-def test_a_send_that_has_to_wait_says_for_how_long(pair):
+# ---------------------------------------------------------------------------------------------- for who never waits
+
+
+def test_what_goes_at_once_leaves_nothing(pair):
     wire, peer = pair
-    with pytest.raises(TimeoutError):
-        wire.send(b"\0" * 100_000_000)
-    assert wire.waited >= 0.19  # of the 0.2 that it may last
+    assert wire.put(b"abc") is True and wire.put(b"") is True
+    assert (wire.is_blocked, wire.unsent, wire.sent) == (False, 0, 3)
+    assert peer.recv(9) == b"abc"
+
+
+def test_what_does_not_go_is_kept_in_order_until_it_goes(pair):
+    wire, peer = pair
+    pieces = [bytes([number]) * 300_000 for number in range(5)]
+    assert [wire.put(piece) for piece in pieces][-1] is False
+    assert wire.unsent == 1_500_000 - wire.sent > 0
+    got = bytearray()
+    while len(got) < 1_500_000:
+        got += peer.recv(65536)
+        wire.put(b"")
+    assert wire.put(b"") is True
+    assert (wire.is_blocked, wire.unsent, wire.sent) == (False, 0, 1_500_000)
+    assert bytes(got) == b"".join(pieces)
+
+
+def test_who_takes_gets_nothing_what_is_there_or_the_end(pair):
+    wire, peer = pair
+    assert wire.take() is None
+    peer.send(b"ab")
+    peer.send(b"cd")
+    assert wire.take() == b"abcd"
+    assert wire.take() is None
+    peer.send(b"e")
+    peer.close()
+    assert [wire.take(), wire.take(), wire.take()] == [b"e", b"", b""]
+    assert wire.received == 5
+
+
+def test_one_take_is_one_read(pair):
+    wire, peer = pair
+    peer.send(b"a" * (READ_SIZE + 1))
+    assert len(wire.take()) == READ_SIZE
+    assert wire.take() == b"a"
+
+
+def test_what_came_with_the_handshake_s_answer_is_taken_first(pair):
+    wire, peer = pair
+    peer.send(b"answer and more")
+    wire.read_until(soon())
+    assert wire.recv(6) == b"answer"
+    peer.send(b"later")
+    assert [wire.take(), wire.take(), wire.take()] == [b" and more", b"later", None]
+
+
+def test_a_reset_is_raised_for_who_puts_and_who_takes(slow_reader):
+    wire, peer = slow_reader
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    with pytest.raises(ConnectionResetError):
+        wire.take()
+    with pytest.raises(OSError):
+        for _ in range(2):
+            wire.put(b"x")
+
+
+@pytest.mark.parametrize("use", [lambda wire: wire.put(b"x"), lambda wire: wire.take()])
+def test_what_is_closed_can_neither_be_given_nor_asked(pair, use):
+    wire, _ = pair
+    wire.close()
+    assert wire.fileno() == -1
+    with pytest.raises(OSError):
+        use(wire)
+
+
+def test_closing_forgets_what_was_not_sent(pair):
+    wire, _ = pair
+    while wire.put(b"\0" * 300_000):
+        pass
+    wire.close()
+    assert (wire.is_blocked, wire.unsent) == (False, 0)
+
+
+class Moody(socket.socket):
+    """Answers as TLS may: to a read, that it has to write first, and the reverse."""
+
+    mood: type[ssl.SSLError] | None = None
+
+    def recv(self, *args):
+        return self._answer() or super().recv(*args)
+
+    def send(self, *args):
+        return self._answer() or super().send(*args)
+
+    def _answer(self):
+        if self.mood:
+            raise self.mood
+
+
+@pytest.fixture
+def moody():
+    """(the wire on a moody socket, that socket, the other side)."""
+    ours, theirs = socket.socketpair()
+    with Moody(fileno=ours.detach()) as sock, theirs:
+        yield Wire(sock, write_timeout=0.2), sock, theirs
+
+
+@pytest.mark.parametrize(("mood", "blocked"), [(ssl.SSLWantReadError, False), (ssl.SSLWantWriteError, True)])
+def test_a_read_that_has_to_write_first_waits_for_room(moody, mood, blocked):
+    wire, sock, peer = moody
+    peer.send(b"abc")
+    sock.mood = mood
+    assert wire.take() is None
+    assert (wire.is_blocked, wire.unsent) == (blocked, 0)
+    sock.mood = None
+    assert wire.take() == b"abc"
+    assert not wire.is_blocked
+
+
+@pytest.mark.parametrize(("mood", "blocked"), [(ssl.SSLWantReadError, False), (ssl.SSLWantWriteError, True)])
+def test_a_write_that_tls_puts_off_is_kept(moody, mood, blocked):
+    wire, sock, peer = moody
+    sock.mood = mood
+    assert wire.put(b"abc") is False
+    assert (wire.is_blocked, wire.unsent) == (blocked, 3)
+    sock.mood = None
+    assert wire.put(b"de") is True
+    assert peer.recv(9) == b"abcde"
+
+
+# ----------------------------------------------------------------------------------------------------------- dialling
 
 
 def test_descriptors_beyond_the_reach_of_select_work(pair):

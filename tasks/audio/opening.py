@@ -1,0 +1,57 @@
+"""From a source's bytes to a recording: read plainly where that is all it takes, else decoded."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from tasks.audio.containers import family, index_is_last, missing_bytes
+from tasks.audio.decode import DecodedRecording, open_container
+from tasks.audio.limits import AudioLimits
+from tasks.audio.plain import PlainRecording
+from tasks.audio.recording import Recording, truncated
+from tasks.audio.riff import plain_samples
+from tasks.audio.sources import AudioFile
+from tasks.audio.tap import Tap
+from tasks.errors import BadInput
+
+__all__ = ["open_decoded", "open_recording"]
+
+
+@contextmanager
+def open_recording(file: AudioFile, *, rate: int, limits: AudioLimits | None = None) -> Iterator[Recording]:
+    """Open a recording so far that its first sound can be had at once; `rate` is in samples per second.
+
+    Raises `BadInput` `not_audio`, `no_audio_stream`, `unsupported_codec`, `damaged_audio`, `truncated_audio`,
+    `not_streamable`, `empty_audio` or `audio_too_long`; what reading `file` raises comes through as it is.
+    """
+    tap = Tap(file)
+    samples = plain_samples(tap.at, file.size, rate, seekable=tap.seekable())
+    tap.check()
+    if samples is not None:
+        yield PlainRecording(tap, samples, shown=file.shown, rate=rate, limits=limits or AudioLimits())
+        return
+    with open_decoded(tap, file, rate=rate, limits=limits) as recording:
+        yield recording
+
+
+@contextmanager
+def open_decoded(
+    tap: Tap, file: AudioFile, *, rate: int, limits: AudioLimits | None = None
+) -> Iterator[DecodedRecording]:
+    """The same through FFmpeg, whatever the container holds."""
+    _check_whole(tap, file)
+    with closing(open_container(tap, file.shown)) as container:
+        yield DecodedRecording(container, tap, shown=file.shown, rate=rate, limits=limits or AudioLimits())
+
+
+def _check_whole(tap: Tap, file: AudioFile) -> None:
+    """Compare what the container says of itself with what there is. A cut of a second or so may pass."""
+    if not tap.seekable() and index_is_last(tap.at):
+        raise BadInput(
+            "not_streamable",
+            f"{file.shown} has its index at the end and its server gives no byte ranges; convert it with +faststart.",
+        )
+    declared, missing = missing_bytes(tap.at, file.size) if file.size is not None else (0, 0)
+    tap.check()
+    # About a second: a film's or an M4A's bytes hold more of it than PCM's.
+    if missing > max(declared // 50, 8 * 1024 if family(tap.head) == "mp4" else 32 * 1024):
+        raise truncated(file.shown)

@@ -1,0 +1,307 @@
+"""One thread that moves many flows: a selector of their sockets, a heap of their due moments.
+
+What is due goes first, then what can be read, in slices, so that with thousands of streams a burst of events does not
+make audio late. A flow gets one turn at a time, and a turn is short.
+"""
+
+import contextlib
+import functools
+import heapq
+import itertools
+import logging
+import math
+import queue
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from worker.recognition.conversation import Conversation, News
+from worker.recognition.errors import ConnectionLost, RecognitionError
+from worker.recognition.flow import Flow
+
+logger = logging.getLogger("worker.recognition")
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+
+SLICE: Final = 64
+"""Sockets that are looked at between two looks at what is due."""
+
+TICK: Final = 0.01
+"""Seconds. What is due waits for the next multiple, so that one awakening serves all streams that are due about then.
+With a hundred streams that is half of the CPU; an audio frame lasts ten times as long.
+"""
+
+LONGEST_WAIT: Final = 60.0
+"""Seconds. A selector takes no infinite number."""
+
+
+class LetGo(Exception):
+    """The last of a conversation's news, when its caller wanted no more."""
+
+
+class _Seat:
+    """A flow's place in the reactor. Its fields are the reactor's thread's alone."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.descriptor = -1
+        self.interest = 0
+        self.left = False
+        self.scheduled = math.inf
+        self.is_hungry = False
+
+
+class Reactor:
+    """Runs in a thread of its own, from `start` until `stop` or its death. Then every flow has been ended.
+
+    `begin`, `prod`, `end` and `stop` may be called from any thread.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.streams_max = 0
+        self.messages = self.audio_bytes = 0  # of the flows that have ended
+        self._clock = clock
+        self._lock = threading.Lock()  # of `_dead` and of who takes a seat
+        self._dead = False
+        self._stopping = False
+        self._seats: dict[Conversation, _Seat] = {}
+        self._calls: deque[Callable[[], None]] = deque()
+        self._asleep = False
+        self._selector = selectors.DefaultSelector()
+        # gevent's, asked not to wait, would not let any other greenlet run either.
+        self._shortest_wait = 0.0 if self._selector.__module__ == "selectors" else 0.0001
+        self._bell, self._ear = socket.socketpair()
+        for end in (self._bell, self._ear):
+            end.setblocking(False)
+        self._selector.register(self._ear, READ, None)
+        self._heap: list[tuple[float, int, _Seat]] = []
+        self._order = itertools.count()
+        self._hungry: deque[_Seat] = deque()
+        self._mail: list[tuple[queue.SimpleQueue[News], News]] = []
+        self._lags = [0.0, 0.0]  # the longest of this half minute and of the one before
+        self._lag_turn = 0
+        self._thread = threading.Thread(target=self._run, name="io-loop", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self, timeout: float) -> None:
+        """End all flows, and the thread; wait for it so long."""
+        self._stopping = True
+        self._call(lambda: None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    # -- from any thread -------------------------------------------------------------------------------------------
+
+    def begin(self, flow: Flow) -> bool:
+        """Own the flow's connection from now on, until its conversation is told its last word. False: too late."""
+        seat = _Seat(flow)
+        flow.conversation.post = functools.partial(self._post, flow.conversation.news)
+        with self._lock:
+            if self._dead:
+                return False
+            self._seats[flow.conversation] = seat
+            self.streams_max = max(self.streams_max, len(self._seats))
+        self._call(lambda: self._admit(seat))
+        return True
+
+    def prod(self, conversation: Conversation) -> None:
+        """There is something new for this one: audio, or room for its news."""
+        seat = self._seats.get(conversation)
+        if seat is not None:
+            self._call(lambda: self._prodded(seat))
+
+    def end(self, conversation: Conversation) -> bool:
+        """Let go of it; LetGo is its last word, unless it has had another. False: there is nothing to let go of."""
+        seat = self._seats.get(conversation)
+        if seat is None:
+            return False
+        self._call(lambda: self._release(seat, LetGo()))
+        return True
+
+    def flows(self) -> list[Flow]:
+        return [seat.flow for seat in list(self._seats.values())]
+
+    def lag(self) -> float:
+        """For how many seconds something was overdue at worst, in the last half minute to minute."""
+        self._turn_lags(self._clock())
+        return max(self._lags)
+
+    def _call(self, act: Callable[[], None]) -> None:
+        self._calls.append(act)
+        if self._asleep:
+            # Full: it has been rung already. Closed: it is dead, and nobody waits for it.
+            with contextlib.suppress(OSError):
+                self._bell.send(b"!")
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        why = "the process stops"
+        try:
+            while not self._stopping:
+                self._round()
+        except BaseException as error:  # whatever it is, nobody else would tell those who wait
+            why = f"the I/O loop ended by {type(error).__name__}"
+            logger.exception("the I/O loop ended; its streams fail and are tried again")
+        finally:
+            self._bury(why)
+
+    def _post(self, box: "queue.SimpleQueue[News]", news: News) -> None:
+        self._mail.append((box, news))
+
+    def _deliver(self) -> None:
+        """Wake the callers, all together and right before the wait: awake they compete with this thread for the
+        interpreter, each time that it sends.
+        """
+        for box, news in self._mail:
+            box.put(news)
+        self._mail.clear()
+
+    def _round(self) -> None:
+        self._deliver()
+        self._asleep = True  # said before the last look, so that who calls either is seen or rings
+        ready = self._selector.select(self._patience())
+        self._asleep = False
+        self._answer_calls()
+        for _ in range(len(self._hungry)):
+            seat = self._hungry.popleft()
+            seat.is_hungry = False
+            self._turn(seat, 0)
+        self._turn_due()
+        for at in range(0, len(ready), SLICE):
+            for key, mask in ready[at : at + SLICE]:
+                if key.data is None:
+                    self._listen()
+                else:
+                    self._turn(key.data, mask)
+            self._turn_due()
+
+    def _patience(self) -> float:
+        if self._calls or self._hungry:
+            return self._shortest_wait
+        if not self._heap:
+            return LONGEST_WAIT
+        return min(LONGEST_WAIT, max(self._shortest_wait, self._heap[0][0] - self._clock()))
+
+    def _answer_calls(self) -> None:
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
+
+    def _turn_due(self) -> None:
+        now = self._clock()
+        heap, late = self._heap, 0.0
+        while heap and heap[0][0] <= now:
+            due, _, seat = heapq.heappop(heap)
+            if due == seat.scheduled:  # else it was scheduled anew, or has left
+                if due > 0:  # else it is about something that can be done at any time
+                    late = max(late, now - due)
+                seat.scheduled = math.inf
+                self._turn(seat, 0)
+        if late:
+            self._note_lag(now, late)
+
+    def _turn(self, seat: _Seat, mask: int) -> None:
+        conversation = seat.flow.conversation
+        if seat.left:  # between the call and now
+            return
+        try:
+            # TLS may have waited for room to write in order to read.
+            more = seat.flow.turn(self._clock(), mask != 0 and not conversation.is_unread)
+            if not conversation.over:
+                self._arrange(seat, more)
+        except RecognitionError as error:
+            self._release(seat, error)
+        except Exception as error:  # a fault of this flow is no other's
+            self._release(seat, error)
+        else:
+            if conversation.over:
+                self._release(seat, None)
+
+    def _prodded(self, seat: _Seat) -> None:
+        seat.flow.conversation.look()
+        self._turn(seat, 0)
+
+    def _arrange(self, seat: _Seat, more: bool) -> None:
+        conversation = seat.flow.conversation
+        if more:
+            if not seat.is_hungry:  # it may have had a turn for another reason meanwhile
+                seat.is_hungry = True
+                self._hungry.append(seat)
+        else:
+            due = conversation.due()
+            if due > 0:
+                due = math.ceil(due / TICK) * TICK if due < math.inf else due
+            if due < seat.scheduled:
+                seat.scheduled = due
+                heapq.heappush(self._heap, (due, next(self._order), seat))
+        interest = READ | WRITE if seat.flow.blocked and seat.flow.transport.is_blocked() else READ
+        if conversation.is_unread:
+            interest &= WRITE
+        if interest != seat.interest:
+            self._show_interest(seat, interest)
+
+    def _show_interest(self, seat: _Seat, interest: int) -> None:
+        if not seat.interest:
+            self._selector.register(seat.descriptor, interest, seat)
+        elif not interest:
+            self._selector.unregister(seat.descriptor)
+        else:
+            self._selector.modify(seat.descriptor, interest, seat)
+        seat.interest = interest
+
+    def _admit(self, seat: _Seat) -> None:
+        seat.descriptor = seat.flow.transport.fileno()
+        if seat.descriptor < 0:
+            self._release(seat, ConnectionLost("it is closed"))
+        else:
+            self._turn(seat, 0)
+
+    def _release(self, seat: _Seat, why: Exception | None) -> None:
+        """Forget it, and only then tell its caller, whose connection it is again from then on."""
+        if seat.left:
+            return
+        flow = seat.flow
+        if seat.interest:
+            with contextlib.suppress(KeyError, OSError, ValueError):
+                self._show_interest(seat, 0)
+        seat.left, seat.scheduled = True, math.inf
+        with self._lock:
+            self._seats.pop(flow.conversation, None)
+            self.messages += flow.messages
+            self.audio_bytes += flow.conversation.sent_bytes
+        flow.conversation.end(why, self._clock())
+
+    def _bury(self, why: str) -> None:
+        with self._lock:
+            self._dead = True
+            seats = list(self._seats.values())
+        for seat in seats:
+            self._release(seat, ConnectionLost(why))
+        self._deliver()
+        self._selector.close()
+        self._bell.close()
+        self._ear.close()
+
+    def _note_lag(self, now: float, lag: float) -> None:
+        self._turn_lags(now)
+        self._lags[0] = max(self._lags[0], lag)
+
+    def _turn_lags(self, now: float) -> None:
+        turn = int(now / 30)
+        if turn != self._lag_turn:
+            self._lags[:] = [0.0, self._lags[0] if turn == self._lag_turn + 1 else 0.0]
+            self._lag_turn = turn
