@@ -22,7 +22,7 @@ COMPLETE = 0.97
 """The part of the audio that must arrive while it is spoken; less, and they fall behind."""
 
 SDK, THREADS, GEVENT, PREFORK = "SDK", "threads", "gevent", "prefork"
-STARTS_PER_SECOND = {SDK: 40.0, THREADS: 200.0, GEVENT: 200.0, PREFORK: 40.0}
+STARTS_PER_SECOND = {SDK: 20.0, THREADS: 40.0, GEVENT: 40.0, PREFORK: 20.0}
 CONNECTIONS = "DASHSCOPE_CONNECTION_POOL_SIZE"
 START_TIMEOUT = 30.0
 RECORDING_SECONDS = 1200.0

@@ -21,15 +21,15 @@ LIKE = 80
 
 SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "ws": {
-        SDK: (40, LIKE, 100, 120, 160),
-        THREADS: (LIKE, 1000, 2000, 2500, 3000, 3500, 4000),
-        GEVENT: (LIKE, 500, 1000, 1500, 2000),
+        SDK: (LIKE, 120, 160),
+        THREADS: (LIKE, 1000, 1500, 2000, 2500, 3000),
+        GEVENT: (LIKE, 500, 1000, 1500),
         PREFORK: (20, LIKE, 100),
     },
     "wss": {
-        SDK: (40, LIKE, 100, 120),
-        THREADS: (LIKE, 1000, 1500, 2000, 2500),
-        GEVENT: (LIKE, 500, 1000, 1500, 2000),
+        SDK: (LIKE, 120),
+        THREADS: (LIKE, 1000, 1500, 2000),
+        GEVENT: (LIKE, 500, 1000, 1500),
         PREFORK: (20, LIKE, 100),
     },
 }

@@ -19,6 +19,8 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.redis.url,
         "result_backend": settings.redis.url,
         "result_expires": settings.job.ttl,
+        # One backend for all threads of a process. By default each makes its own, with two connections and 100 KB.
+        "result_backend_thread_safe": True,
         # JSON only: a message from a shared Redis must never be able to run code.
         "accept_content": ["json"],
         "task_serializer": "json",

@@ -86,13 +86,14 @@ def run(
         )
         with translated(), follow(record.following(lambda: meter.ms)):
             reused = stream.run(recognizers)
+    sentences = timeline.sentences
     result = {
         "job_id": attempt.job_id,
         "audio": reference.shown,
         "model": request.model,
         "duration_ms": meter.ms,
-        "text": joined(timeline.sentences),
-        "sentences": timeline.sentences,
+        "text": joined(sentences),
+        "sentences": sentences,
         "captions": {},
         "usage": {"audio_ms": meter.ms, "sent_ms": meter.ms, "streams": 1},
         "timing": watch.timing() | {"reused_connection": reused},

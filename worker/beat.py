@@ -21,8 +21,8 @@ from worker.script import Call, Script
 BEAT_EVERY = 1.0
 """Seconds between two beats."""
 
-TURN = 500
-"""Most calls in a beat. When more have something to tell they take turns: 2,500 jobs are heard every five beats."""
+TURN = 200
+"""Most calls in a beat. When more have something to tell they take turns: 2,000 jobs are heard every ten beats."""
 
 PATIENCE = 1.0
 """Seconds for connecting, and for each answer of Redis."""

@@ -10,8 +10,9 @@ from tasks.audio.tap import Tap
 
 __all__ = ["PlainRecording"]
 
-# A second or so, for one read of the disk; a whole number of chunks, at either pace, at 8 and at 16 kHz.
-_BLOCK = 25_600
+# A fraction of a second for one read of the disk, because each of thousands of streams holds one; a whole number of
+# chunks, at either pace, at 8 and at 16 kHz.
+_BLOCK = 12_800
 
 
 class PlainRecording:

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TypedDict
 
+from tasks.transcript.packed import PackedList
 from worker.recognition import Sentence as HeardSentence
 
 
@@ -30,21 +31,24 @@ class Timeline:
     """One channel's sentences: in time order, never overlapping, whatever the service's clock did."""
 
     def __init__(self, channel: int = 0) -> None:
-        self.sentences: list[Sentence] = []
+        self.end_ms = 0
+        """Where the last sentence ends; 0 before the first."""
+        self._sentences: PackedList[Sentence] = PackedList()
         self._channel = channel
+
+    @property
+    def sentences(self) -> list[Sentence]:
+        """All of them, unpacked anew each time: ask once, at the end."""
+        return list(self._sentences)
 
     def add(self, heard: HeardSentence) -> Sentence | None:
         """Take a finished sentence; None when it says nothing."""
         if not heard.text.strip():
             return None
         sentence = shown(heard, self._channel, not_before=self.end_ms)
-        self.sentences.append(sentence)
+        self._sentences.append(sentence)
+        self.end_ms = sentence["end_time"]
         return sentence
-
-    @property
-    def end_ms(self) -> int:
-        """Where the last sentence ends; 0 before the first."""
-        return self.sentences[-1]["end_time"] if self.sentences else 0
 
 
 def shown(heard: HeardSentence, channel: int = 0, *, not_before: int = 0) -> Sentence:

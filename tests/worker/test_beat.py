@@ -112,7 +112,7 @@ def test_who_has_nothing_to_tell_costs_no_round_trip(make: Callable[..., Beat]) 
 def test_when_many_have_something_to_tell_they_take_turns_and_those_carried_are_always_heard(
     make: Callable[..., Beat], monkeypatch: pytest.MonkeyPatch, turn: int, hasty: None, eventually: Eventually
 ) -> None:
-    assert beat.TURN == 500
+    assert beat.TURN == 200
     monkeypatch.setattr(beat, "TURN", 1 + turn)
     beating, carried, pulses = make(), FakePulse("c"), [FakePulse(f"k{number}") for number in range(5)]
     beating.carry(carried)

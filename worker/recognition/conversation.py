@@ -16,7 +16,7 @@ import queue
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from worker.recognition.errors import ConnectionLost, DeadlinePassed, UpstreamSilent
 from worker.recognition.load import Load, Strain
@@ -53,8 +53,7 @@ News: TypeAlias = Event | Exception | None
 """An event; how it failed, or ended; or None: more audio is wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Audio that may be sent `due` seconds after task-started, not earlier; 0.0: at once."""
 
     due: float
@@ -101,13 +100,13 @@ class Conversation:
         self._told = self._read = 0
         # Moments.
         self._due = -math.inf
-        self._limit = math.inf
+        self._limit = self._held_until = math.inf
+        self._patience = deadline
         self._zero = self._spoke = self._reported = 0.0
         self._paced = self._resumed = -math.inf
         self._last_due = 0.0
         self._recheck: float | None = None
         self._held_since: float | None = None
-        self._held_until = math.inf
         self._finished: Finished | None = None
 
     # -- the caller's side -----------------------------------------------------------------------------------------
@@ -148,12 +147,7 @@ class Conversation:
 
     def due(self) -> float:
         """When `message` should be asked again, if nothing happens before (monotonic)."""
-        due = self._due
-        if due > self._limit:
-            due = self._limit
-        if due > self._held_until:
-            due = self._held_until
-        return due if due < self._deadline else self._deadline
+        return self._due if self._due < self._patience else self._patience
 
     def look(self) -> None:
         """There may be audio, or its end: `message` should be asked now."""
@@ -162,32 +156,31 @@ class Conversation:
 
     def message(self, now: float) -> str | bytes | memoryview | None:
         """What to send now; None for nothing yet. Raises DeadlinePassed, UpstreamSilent, ConnectionLost."""
-        if now >= self._deadline:
-            raise DeadlinePassed
-        if now >= self._held_until:
-            raise ConnectionLost("TimeoutError while sending")
-        if now >= self._limit:
-            self._judge_silence(now)
+        if now >= self._patience:
+            self._lose_patience(now)
         if self._held_since is not None:
             return None
         if self._session.state is State.STREAMING:
             return self._audio(now)
         if self._opening:
             opening, self._opening = self._opening, ""
-            self._due, self._limit = math.inf, now + self._limits.started
+            self._due = math.inf
+            self._be_patient(limit=now + self._limits.started)
             return opening
         return None
 
     def held(self, now: float) -> None:
         """The network has not taken all that it was given."""
         if self._held_since is None:
-            self._held_since, self._held_until, self._due = now, now + self._limits.write, math.inf
+            self._held_since, self._due = now, math.inf
+            self._be_patient(held_until=now + self._limits.write)
 
     def released(self, now: float) -> None:
         """The network has taken it all."""
         if self._held_since is not None:
             self._note_hold(now)
-            self._held_since, self._held_until = None, math.inf
+            self._held_since = None
+            self._be_patient(held_until=math.inf)
             self._paced, self._resumed = -math.inf, now
             self.look()
 
@@ -203,12 +196,13 @@ class Conversation:
             raise refusal(event.code, event.message)
         if isinstance(event, Started):
             self._zero = self._spoke = self._reported = now
-            self._due, self._limit = -math.inf, math.inf
+            self._due = -math.inf
+            self._be_patient(limit=math.inf)
             self._tell(event)
             self._ask(AHEAD)
             return
         if self._session.state is State.FINISHING:
-            self._limit = now + self._limits.finished
+            self._be_patient(limit=now + self._limits.finished)
         if isinstance(event, Finished):
             self.over, self._finished = True, event
         elif not isinstance(event, Heartbeat):
@@ -230,7 +224,7 @@ class Conversation:
         if not self._chunks:
             return self._finish(now) if ended else self._starve(now)
         chunk = self._chunks[0]
-        at = self._moment(chunk)
+        at = self._due if self._due > -math.inf and not starved else self._moment(chunk)
         if at > now:
             self._due = at
             self.parked, self._recheck = False, None  # from now on it waits for the moment, and not for the caller
@@ -250,7 +244,10 @@ class Conversation:
     def _moment(self, chunk: Chunk) -> float:
         """When to send it: at its due moment. Who has fallen behind catches up at twice the pace, not in a burst."""
         spaced = self._paced + (chunk.due - self._last_due) / 2
-        return max(self._zero + chunk.due, spaced, self._resumed)
+        due = self._zero + chunk.due
+        if due < spaced:
+            due = spaced
+        return due if due > self._resumed else self._resumed
 
     def _count(self, chunk: Chunk, now: float) -> None:
         # The first chunk of a stream with a pace is due at once, too.
@@ -290,17 +287,32 @@ class Conversation:
         finish = Finish(task_id)
         self._session.sending(finish)
         self.sent_all = True
-        self._due, self._limit = math.inf, now + self._limits.finished
+        self._due = math.inf
+        self._be_patient(limit=now + self._limits.finished)
         return encode(finish)
 
-    def _judge_silence(self, now: float) -> None:
+    # -- patience --------------------------------------------------------------------------------------------------
+
+    def _be_patient(self, *, limit: float | None = None, held_until: float | None = None) -> None:
+        """With the service until `limit`, with the network until `held_until`; and at most until the deadline."""
+        self._limit = self._limit if limit is None else limit
+        self._held_until = self._held_until if held_until is None else held_until
+        self._patience = min(self._limit, self._held_until, self._deadline)
+
+    def _lose_patience(self, now: float) -> None:
+        if now >= self._deadline:
+            raise DeadlinePassed
+        if now >= self._held_until:
+            raise ConnectionLost("TimeoutError while sending")
         if self._session.state is State.STARTING:
             raise UpstreamSilent(f"no task-started within {self._limits.started:g} s")
         if not self.is_unread:
             raise UpstreamSilent(f"nothing within {self._limits.finished:g} s after finish-task")
         # Nothing is read for a caller who does not read: it is not the service that is silent.
-        self._limit = now + self._limits.finished
+        self._be_patient(limit=now + self._limits.finished)
 
     def _tell(self, news: News) -> None:
+        if self._asked:  # who wakes for this may fill up on the way: it saves him the next time
+            self._asked = self.sent_bytes + AHEAD
         self._told += 1
         self.post(news)

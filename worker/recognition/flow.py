@@ -34,22 +34,16 @@ class Flow:
                 if conversation.over or (conversation.due() > now and not self.blocked):
                     return False
             return self._speak(now)
-        except RecognitionError:
+        except RecognitionError as error:
             if conversation.over:  # the service ended the connection after the task
                 return False
+            if isinstance(error, ConnectionLost):
+                self._hear_last_words(now)
+                if conversation.over:
+                    return False
             raise
 
     def _speak(self, now: float) -> bool:
-        try:
-            return self._send(now)
-        except ConnectionLost:
-            # A service that hangs up says why first. Its last sentences, a task-failed and the close frame are already
-            # here, and they are worth more than the broken pipe.
-            for _ in range(LAST_LOOKS):
-                self._hear(now)
-            raise
-
-    def _send(self, now: float) -> bool:
         transport, conversation = self.transport, self.conversation
         if self.blocked:
             if not transport.flush():
@@ -70,6 +64,13 @@ class Flow:
             if conversation.due() > now:
                 return False
         return True
+
+    def _hear_last_words(self, now: float) -> None:
+        """A service that hangs up says why first. Its last sentences, a task-failed and the close frame are already
+        here, and they are worth more than the broken pipe.
+        """
+        for _ in range(LAST_LOOKS):
+            self._hear(now)
 
     def _hear(self, now: float) -> None:
         heard = 0

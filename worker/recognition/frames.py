@@ -76,7 +76,7 @@ os.register_at_fork(after_in_child=_key.forget)
 def encoded(data: bytes | memoryview, opcode: int, mask: Mask = mask) -> bytes:
     """A whole message as one masked frame."""
     key = _key()
-    return b"".join((_head(opcode, len(data)), key, mask(data, key)))
+    return _head(opcode, len(data)) + key + mask(data, key)
 
 
 class Dry(Exception):

@@ -7,9 +7,9 @@ make audio late. A flow gets one turn at a time, and a turn is short.
 import contextlib
 import functools
 import heapq
-import itertools
 import logging
 import math
+import os
 import queue
 import selectors
 import socket
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from worker.recognition.conversation import Conversation, News
-from worker.recognition.errors import ConnectionLost, RecognitionError
+from worker.recognition.errors import ConnectionLost
 from worker.recognition.flow import Flow
 
 logger = logging.getLogger("worker.recognition")
@@ -32,9 +32,17 @@ SLICE: Final = 64
 """Sockets that are looked at between two looks at what is due."""
 
 TICK: Final = 0.01
-"""Seconds. What is due waits for the next multiple, so that one awakening serves all streams that are due about then.
-With a hundred streams that is half of the CPU; an audio frame lasts ten times as long.
+"""Seconds. What is due waits for the next multiple, so that one awakening serves all streams that are due about then. A
+frame of audio lasts ten times as long.
 """
+
+NEAR: Final = 2.0
+"""Seconds. What is due later has no tick yet, so that the limits of streams that end before do not pile up."""
+
+SWEEP_EVERY: Final = 1.0
+"""Seconds between two looks at all streams for what has come near."""
+
+NEVER: Final = 2**62
 
 LONGEST_WAIT: Final = 60.0
 """Seconds. A selector takes no infinite number."""
@@ -47,12 +55,14 @@ class LetGo(Exception):
 class _Seat:
     """A flow's place in the reactor. Its fields are the reactor's thread's alone."""
 
+    __slots__ = ("descriptor", "flow", "interest", "is_hungry", "left", "tick")
+
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.descriptor = -1
         self.interest = 0
         self.left = False
-        self.scheduled = math.inf
+        self.tick = NEVER
         self.is_hungry = False
 
 
@@ -79,8 +89,10 @@ class Reactor:
         for end in (self._bell, self._ear):
             end.setblocking(False)
         self._selector.register(self._ear, READ, None)
-        self._heap: list[tuple[float, int, _Seat]] = []
-        self._order = itertools.count()
+        # Whose turn it is at which tick, and a heap of these ticks: a heap of all seats would cost more with each.
+        self._turns: dict[int, list[_Seat]] = {}
+        self._ticks: list[int] = []
+        self._sweep_at = 0.0
         self._hungry: deque[_Seat] = deque()
         self._mail: list[tuple[queue.SimpleQueue[News], News]] = []
         self._lags = [0.0, 0.0]  # the longest of this half minute and of the one before
@@ -147,6 +159,7 @@ class Reactor:
 
     def _run(self) -> None:
         why = "the process stops"
+        _be_no_batch_work()
         try:
             while not self._stopping:
                 self._round()
@@ -189,9 +202,10 @@ class Reactor:
     def _patience(self) -> float:
         if self._calls or self._hungry:
             return self._shortest_wait
-        if not self._heap:
+        if not self._seats:
             return LONGEST_WAIT
-        return min(LONGEST_WAIT, max(self._shortest_wait, self._heap[0][0] - self._clock()))
+        next_tick = self._ticks[0] * TICK if self._ticks else math.inf
+        return max(self._shortest_wait, min(next_tick, self._sweep_at) - self._clock())
 
     def _answer_calls(self) -> None:
         for _ in range(len(self._calls)):
@@ -203,58 +217,66 @@ class Reactor:
 
     def _turn_due(self) -> None:
         now = self._clock()
-        heap, late = self._heap, 0.0
-        while heap and heap[0][0] <= now:
-            due, _, seat = heapq.heappop(heap)
-            if due == seat.scheduled:  # else it was scheduled anew, or has left
-                if due > 0:  # else it is about something that can be done at any time
-                    late = max(late, now - due)
-                seat.scheduled = math.inf
-                self._turn(seat, 0)
-        if late:
-            self._note_lag(now, late)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_EVERY
+            for seat in list(self._seats.values()):
+                if seat.descriptor >= 0:  # else it has not had its first turn
+                    self._schedule(seat, now)
+        while self._ticks and self._ticks[0] * TICK <= now:
+            tick = heapq.heappop(self._ticks)
+            self._note_lag(now, now - tick * TICK)
+            for seat in self._turns.pop(tick):
+                if seat.tick == tick:  # else it was scheduled anew, or has left
+                    seat.tick = NEVER
+                    self._turn(seat, 0)
 
     def _turn(self, seat: _Seat, mask: int) -> None:
-        conversation = seat.flow.conversation
         if seat.left:  # between the call and now
             return
+        flow, conversation = seat.flow, seat.flow.conversation
         try:
             # TLS may have waited for room to write in order to read.
-            more = seat.flow.turn(self._clock(), mask != 0 and not conversation.is_unread)
-            if not conversation.over:
-                self._arrange(seat, more)
-        except RecognitionError as error:
-            self._release(seat, error)
-        except Exception as error:  # a fault of this flow is no other's
-            self._release(seat, error)
-        else:
+            now = self._clock()
+            more = flow.turn(now, mask != 0 and not conversation.is_unread)
             if conversation.over:
                 self._release(seat, None)
+                return
+            if not more:
+                self._schedule(seat, now)
+            elif not seat.is_hungry:  # it may have had a turn for another reason meanwhile
+                seat.is_hungry = True
+                self._hungry.append(seat)
+            if mask or flow.blocked or seat.interest != READ:
+                self._show_interest(seat)
+        except Exception as error:  # RecognitionError, or a fault of this flow, which is no other's
+            self._release(seat, error)
 
     def _prodded(self, seat: _Seat) -> None:
         seat.flow.conversation.look()
         self._turn(seat, 0)
 
-    def _arrange(self, seat: _Seat, more: bool) -> None:
-        conversation = seat.flow.conversation
-        if more:
-            if not seat.is_hungry:  # it may have had a turn for another reason meanwhile
-                seat.is_hungry = True
-                self._hungry.append(seat)
-        else:
-            due = conversation.due()
-            if due > 0:
-                due = math.ceil(due / TICK) * TICK if due < math.inf else due
-            if due < seat.scheduled:
-                seat.scheduled = due
-                heapq.heappush(self._heap, (due, next(self._order), seat))
-        interest = READ | WRITE if seat.flow.blocked and seat.flow.transport.is_blocked() else READ
-        if conversation.is_unread:
-            interest &= WRITE
-        if interest != seat.interest:
-            self._show_interest(seat, interest)
+    def _schedule(self, seat: _Seat, now: float) -> None:
+        due = seat.flow.conversation.due()
+        if due > now + NEAR:
+            return
+        tick = math.ceil(due / TICK)
+        if tick < seat.tick:
+            seat.tick = tick
+            turns = self._turns.get(tick)
+            if turns is None:
+                self._turns[tick] = [seat]
+                heapq.heappush(self._ticks, tick)
+            else:
+                turns.append(seat)
 
-    def _show_interest(self, seat: _Seat, interest: int) -> None:
+    def _show_interest(self, seat: _Seat) -> None:
+        interest = 0 if seat.flow.conversation.is_unread else READ
+        if seat.flow.blocked and seat.flow.transport.is_blocked():
+            interest |= WRITE
+        if interest != seat.interest:
+            self._set_interest(seat, interest)
+
+    def _set_interest(self, seat: _Seat, interest: int) -> None:
         if not seat.interest:
             self._selector.register(seat.descriptor, interest, seat)
         elif not interest:
@@ -277,8 +299,8 @@ class Reactor:
         flow = seat.flow
         if seat.interest:
             with contextlib.suppress(KeyError, OSError, ValueError):
-                self._show_interest(seat, 0)
-        seat.left, seat.scheduled = True, math.inf
+                self._set_interest(seat, 0)
+        seat.left, seat.tick = True, NEVER
         with self._lock:
             self._seats.pop(flow.conversation, None)
             self.messages += flow.messages
@@ -305,3 +327,10 @@ class Reactor:
         if turn != self._lag_turn:
             self._lags[:] = [0.0, self._lags[0] if turn == self._lag_turn + 1 else 0.0]
             self._lag_turn = turn
+
+
+def _be_no_batch_work() -> None:
+    """Let the kernel wake this thread as soon as it has something to do, also where the process's others can wait."""
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # a container may forbid it
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -119,7 +119,7 @@ class WebSocketTransport:
         return f"<WebSocketTransport {'open' if self.is_open() else 'not open'}>"
 
     def send(self, data: str | bytes | memoryview) -> bool:
-        return self._put(encoded(data.encode(), TEXT) if isinstance(data, str) else encoded(data, BINARY))
+        return self._put(encoded(data, BINARY) if not isinstance(data, str) else encoded(data.encode(), TEXT))
 
     def flush(self) -> bool:
         return self._put(b"")
@@ -172,7 +172,7 @@ class WebSocketTransport:
             self._wire.close()
 
     def _put(self, data: bytes) -> bool:
-        if not self.is_open():
+        if not (self._is_open and self._wire.is_ours()):
             raise ConnectionLost("it is closed, broken or another process's")
         try:
             return self._wire.put(data)

@@ -50,14 +50,25 @@ _ASKED: Final[Mapping[type[Exception], int]] = {
 }
 
 
+_forks = 0
+"""How many forks this process is away from the first: cheaper to ask than the process's number, for each frame."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class Wire:
     """Bytes in and out of one socket, for one thread. Raises TimeoutError at the deadlines, OSError for the rest."""
 
     def __init__(self, sock: socket.socket, *, write_timeout: float) -> None:
         sock.setblocking(False)
-        self.received = self.sent = 0
         self._sock = sock
-        self._pid = os.getpid()
+        self._forks = _forks
         self._ending = threading.RLock()
         self._write_timeout = write_timeout
         self._unsent = b""
@@ -88,14 +99,13 @@ class Wire:
         """
         if self._unsent:
             data = self._unsent + data
-        taken, self._writing_wants_read = 0, False
+        self._writing_wants_read = False
         try:
             taken = self._sock.send(data) if data else 0
         except (BlockingIOError, ssl.SSLWantWriteError):
-            pass
+            taken = 0
         except ssl.SSLWantReadError:  # the peer wants a new key first: to wait for room to write would be to spin
-            self._writing_wants_read = True
-        self.sent += taken
+            taken, self._writing_wants_read = 0, True
         self._unsent = data[taken:]
         return not self._unsent
 
@@ -112,7 +122,6 @@ class Wire:
         except ssl.SSLWantWriteError:  # a new key, for example, that has to be agreed upon
             self._reading_wants_write = True
             return None
-        self.received += len(data)
         return data
 
     # -- for the upgrade and the goodbye: waits, with an end -------------------------------------------------------
@@ -151,7 +160,7 @@ class Wire:
 
     def is_ours(self) -> bool:
         """False in a forked child. It has the same socket, on which a byte from it would fall into our stream."""
-        return self._pid == os.getpid()
+        return self._forks == _forks
 
     def abort(self) -> None:
         """End the connection at once, from any thread: who waits in it, or comes to it, finds it at its end.

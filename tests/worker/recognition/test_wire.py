@@ -130,7 +130,6 @@ def test_a_reader_that_reads_nothing_is_felt_after_some_seconds_of_audio(slow_re
         taken += 3200
         assert taken < 30 * 32_000
     assert wire.is_blocked and 0 < wire.unsent <= 3200
-    assert wire.sent == taken + 3200 - wire.unsent
 
 
 # ---------------------------------------------------------------------------------------------- for who never waits
@@ -139,7 +138,7 @@ def test_a_reader_that_reads_nothing_is_felt_after_some_seconds_of_audio(slow_re
 def test_what_goes_at_once_leaves_nothing(pair):
     wire, peer = pair
     assert wire.put(b"abc") is True and wire.put(b"") is True
-    assert (wire.is_blocked, wire.unsent, wire.sent) == (False, 0, 3)
+    assert (wire.is_blocked, wire.unsent) == (False, 0)
     assert peer.recv(9) == b"abc"
 
 
@@ -147,13 +146,13 @@ def test_what_does_not_go_is_kept_in_order_until_it_goes(pair):
     wire, peer = pair
     pieces = [bytes([number]) * 300_000 for number in range(5)]
     assert [wire.put(piece) for piece in pieces][-1] is False
-    assert wire.unsent == 1_500_000 - wire.sent > 0
+    assert 1_500_000 > wire.unsent > 0
     got = bytearray()
     while len(got) < 1_500_000:
         got += peer.recv(65536)
         wire.put(b"")
     assert wire.put(b"") is True
-    assert (wire.is_blocked, wire.unsent, wire.sent) == (False, 0, 1_500_000)
+    assert (wire.is_blocked, wire.unsent) == (False, 0)
     assert bytes(got) == b"".join(pieces)
 
 
@@ -167,7 +166,6 @@ def test_who_takes_gets_nothing_what_is_there_or_the_end(pair):
     peer.send(b"e")
     peer.close()
     assert [wire.take(), wire.take(), wire.take()] == [b"e", b"", b""]
-    assert wire.received == 5
 
 
 def test_one_take_is_one_read(pair):
