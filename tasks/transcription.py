@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,7 +136,7 @@ class Stream:
 
     def _over(self, recognizer: Recognizer) -> None:
         self.watch.reach("leased")
-        events = recognizer.transcribe(
+        transcribing = recognizer.transcribe(
             model=self.request.model,
             parameters=self.request.wire_parameters(),
             resources=self.request.wire_resources(),
@@ -145,12 +145,13 @@ class Stream:
             partials=self.request.live,
         )
         try:
-            for event in events:
-                if isinstance(event, Started):
-                    self.meter.begin(recognizer)
-                elif isinstance(event, Partial | Final):
-                    self.watch.reach("heard")
-                    self.take(event)
+            with closing(transcribing) as events:  # a recogniser that is given back must have nothing under way
+                for event in events:
+                    if isinstance(event, Started):
+                        self.meter.begin(recognizer)
+                    elif isinstance(event, Partial | Final):
+                        self.watch.reach("heard")
+                        self.take(event)
         except NoSpeech:
             # To the service a recording without speech is a failed task; to its owner it is a transcript without
             # sentences. Said before all the audio was sent, it is a failure for both.

@@ -1,7 +1,7 @@
 """Small stand-ins that speak the real interfaces."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ class FakeRecognizer:
         chunks: Iterator[Chunk],
         deadline: float,
         partials: bool = True,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         self.asked = {
             "model": model,
             "parameters": parameters,

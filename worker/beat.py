@@ -57,7 +57,8 @@ class Beat:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._lock = threading.Lock()
+        # One that its own thread may take again: a `follow` that is finalised may be so in the midst of anything.
+        self._lock = threading.RLock()
         self._carried: list[Pulse] = []
         self._followed: OrderedDict[int, Pulse] = OrderedDict()
         self._known: set[Script] = set()

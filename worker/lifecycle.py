@@ -13,7 +13,6 @@ import contextlib
 import gc
 import logging
 import os
-import sys
 import time
 from typing import Any
 
@@ -41,9 +40,6 @@ CLOSE_TIMEOUT = 1.0
 """Seconds for closing politely. A prefork child leaves by os._exit after it: no exit handler would run later."""
 
 PREFORK, SOLO, GEVENT, THREADS = "prefork", "solo", "gevent", "threads"
-
-SWITCH_EVERY = 0.02
-"""Seconds until a thread that waits for the interpreter asks for it. Python's own value is a quarter of that."""
 
 COLLECT_AFTER = 10_000
 """New objects before garbage is looked for; a stream with its audio has about a hundred. Python's own value is 700."""
@@ -102,9 +98,6 @@ def begin(instance: Any, sender: str | None = None, **_: Any) -> None:
         log.warning("%s", sentence)
     for name in unknown():
         log.warning("%s is no setting of this version; is it a typing error?", name)
-    import sys
-
-    sys.setswitchinterval(0.1)
     if kind == GEVENT:
         wait_cooperatively()
     if kind == THREADS:
@@ -116,14 +109,13 @@ def begin(instance: Any, sender: str | None = None, **_: Any) -> None:
 def share_the_interpreter() -> None:
     """Hundreds of threads in one interpreter: those of jobs must not push the I/O loop aside each time that one wakes.
 
-    Threads made from now on are batch work to the kernel; the I/O loop's is not, by its own choice. One that waits for
-    the interpreter looks less often whether it may; and what lives as long as the process is left out of the
-    collections of garbage.
+    Threads made from now on are batch work to the kernel; the I/O loop's is not, by its own choice. And what lives as
+    long as the process is left out of the collections of garbage.
     """
-    sys.setswitchinterval(SWITCH_EVERY)
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):  # a container may forbid it
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:  # else an operator has chosen
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)

@@ -1,7 +1,7 @@
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -67,7 +67,11 @@ def view(client: redis.Redis) -> JobView:
     return JobView(client, "j")
 
 
-def run(record: JobRecord, lent: Any, recording: Any = None, follow: Follow = nullcontext, **options: Any) -> Any:
+def unfollowed(pulse: Any) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def run(record: JobRecord, lent: Any, recording: Any = None, follow: Follow = unfollowed, **options: Any) -> Any:
     @contextmanager
     def open_audio(reference: AudioReference, rate: int) -> Iterator[Any]:
         yield recording or FakeRecording([PCM])
@@ -244,5 +248,5 @@ def test_a_bad_reference_opens_nothing(record: JobRecord, view: JobView) -> None
     attempt = transcription.Attempt(job_id="j", number=1, worker="w", deadline=9.0)
     nothing: Any = None
     with pytest.raises(BadInput):
-        transcription.run(request, attempt, record=record, recognizers=nothing, open_audio=nothing, follow=nullcontext)
+        transcription.run(request, attempt, record=record, recognizers=nothing, open_audio=nothing, follow=unfollowed)
     assert view.fields() == {}

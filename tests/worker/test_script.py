@@ -7,7 +7,7 @@ ECHO = Script("return {KEYS[1], ARGV[1], ARGV[2]}")
 
 def calls(client: redis.Redis, command: str) -> int:
     """How often a Redis was asked for this, since its statistics were reset."""
-    found = client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})  # type: ignore[union-attr]
+    found = client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})
     return int(found["calls"])
 
 

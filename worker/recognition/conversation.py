@@ -140,6 +140,10 @@ class Conversation:
 
     # -- the loop's side -------------------------------------------------------------------------------------------
 
+    def is_past(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return now >= self._deadline
+
     @property
     def is_unread(self) -> bool:
         """Whether the caller has left so much unread that nothing more should be read for him."""
@@ -196,7 +200,7 @@ class Conversation:
             raise refusal(event.code, event.message)
         if isinstance(event, Started):
             self._zero = self._spoke = self._reported = now
-            self._due = -math.inf
+            self._due = -math.inf if self._held_since is None else math.inf
             self._be_patient(limit=math.inf)
             self._tell(event)
             self._ask(AHEAD)
@@ -313,6 +317,6 @@ class Conversation:
 
     def _tell(self, news: News) -> None:
         if self._asked:  # who wakes for this may fill up on the way: it saves him the next time
-            self._asked = self.sent_bytes + AHEAD
+            self._asked = max(self._asked, self.sent_bytes + AHEAD)
         self._told += 1
         self.post(news)

@@ -39,8 +39,8 @@ class Flow:
                 return False
             if isinstance(error, ConnectionLost):
                 self._hear_last_words(now)
-                if conversation.over:
-                    return False
+            if conversation.over:
+                return False
             raise
 
     def _speak(self, now: float) -> bool:
@@ -70,7 +70,12 @@ class Flow:
         here, and they are worth more than the broken pipe.
         """
         for _ in range(LAST_LOOKS):
-            self._hear(now)
+            try:
+                self._hear(now)
+            except RecognitionError:
+                if not self.conversation.over:
+                    raise
+                return
 
     def _hear(self, now: float) -> None:
         heard = 0

@@ -1,6 +1,5 @@
 """The process's I/O loop, as its users see it: there when it is needed, and anew after a fork or a fault."""
 
-import contextlib
 import os
 import queue
 import threading
@@ -9,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from worker.recognition.conversation import Conversation, News
-from worker.recognition.errors import ConnectionLost
+from worker.recognition.errors import ConnectionLost, DeadlinePassed
 from worker.recognition.flow import Flow
 from worker.recognition.messages import Finished
 from worker.recognition.reactor import Reactor
@@ -43,7 +42,10 @@ class Driver(Protocol):
         ...
 
     def end(self, conversation: Conversation) -> None:
-        """Let go of its transport now; returns when that is done. Again, or after the last news, it is harmless."""
+        """Let go of its transport now; returns when that is done. Again, or after the last news, it is harmless.
+
+        queue.Empty: it did not let go in time, and still owns the transport.
+        """
         ...
 
 
@@ -85,15 +87,16 @@ class Loop:
                 reactor = self._reactor
                 if reactor is None or not reactor.is_alive():
                     raise ConnectionLost("the I/O loop is gone") from None
+                if conversation.is_past(self._clock() - LOOK_EVERY):  # which the loop should have said itself
+                    raise DeadlinePassed from None
 
     def end(self, conversation: Conversation) -> None:
         reactor = self._reactor
-        if reactor is None or not reactor.end(conversation):
+        if reactor is None or self._pid != os.getpid() or reactor.is_current() or not reactor.end(conversation):
             return
         deadline = self._clock() + PATIENCE
-        with contextlib.suppress(queue.Empty):
-            while not isinstance(conversation.news.get(timeout=max(0.0, deadline - self._clock())), LAST):
-                pass
+        while not isinstance(conversation.news.get(timeout=max(0.0, deadline - self._clock())), LAST):
+            pass
 
     def close(self, timeout: float) -> None:
         """End all streams, retryably, and the thread."""
@@ -125,9 +128,20 @@ class Loop:
             if self._closed:
                 raise ConnectionLost("the process stops")
             if self._reactor is None:
-                self._reactor = Reactor(self._clock)
-                self._reactor.start()
+                self._reactor = self._started()
             return self._reactor
+
+    def _started(self) -> Reactor:
+        try:
+            reactor = Reactor(self._clock)
+        except OSError as error:  # no descriptor is left
+            raise ConnectionLost(f"the I/O loop cannot be made, {type(error).__name__}") from None
+        try:
+            reactor.start()
+        except RuntimeError:  # no thread is left
+            reactor.discard()
+            raise ConnectionLost("the I/O loop cannot be started") from None
+        return reactor
 
     def _forget(self, dead: Reactor) -> None:
         with self._lock:

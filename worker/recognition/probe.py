@@ -4,6 +4,7 @@ It warms a connection up, and it is what the self-test lets the service hear. It
 all that it tells.
 """
 
+import contextlib
 import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +35,9 @@ def hear_tone(
         chunks=tone(parameters["sample_rate"], spacing=spacing),
         deadline=deadline,
     )
-    for _ in events:
-        pass
+    with contextlib.closing(events):
+        for _ in events:
+            pass
 
 
 def warm_up(recognizer: Recognizer, model: str, *, deadline: float) -> None:

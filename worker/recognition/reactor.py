@@ -15,6 +15,7 @@ import selectors
 import socket
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -105,11 +106,19 @@ class Reactor:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def is_current(self) -> bool:
+        """Whether this is the thread that asks."""
+        return threading.current_thread() is self._thread
+
+    def discard(self) -> None:
+        """Close what a reactor that could not be started has opened."""
+        self._bury("it could not be started")
+
     def stop(self, timeout: float) -> None:
         """End all flows, and the thread; wait for it so long."""
         self._stopping = True
         self._call(lambda: None)
-        if threading.current_thread() is not self._thread:
+        if not self.is_current():
             self._thread.join(timeout)
 
     # -- from any thread -------------------------------------------------------------------------------------------
@@ -119,7 +128,7 @@ class Reactor:
         seat = _Seat(flow)
         flow.conversation.post = functools.partial(self._post, flow.conversation.news)
         with self._lock:
-            if self._dead:
+            if self._dead or not self._thread.is_alive():
                 return False
             self._seats[flow.conversation] = seat
             self.streams_max = max(self.streams_max, len(self._seats))
@@ -165,7 +174,11 @@ class Reactor:
                 self._round()
         except BaseException as error:  # whatever it is, nobody else would tell those who wait
             why = f"the I/O loop ended by {type(error).__name__}"
-            logger.exception("the I/O loop ended; its streams fail and are tried again")
+            # Where, and not what: a text may quote a message of the service.
+            where = " < ".join(
+                f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[::-1]
+            )
+            logger.error("the I/O loop ended (%s at %s); its streams fail and are tried again", why, where)
         finally:
             self._bury(why)
 
@@ -220,7 +233,7 @@ class Reactor:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY
             for seat in list(self._seats.values()):
-                if seat.descriptor >= 0:  # else it has not had its first turn
+                if seat.descriptor >= 0 and not seat.is_hungry:  # else it has not had its first turn, or has one soon
                     self._schedule(seat, now)
         while self._ticks and self._ticks[0] * TICK <= now:
             tick = heapq.heappop(self._ticks)
@@ -259,7 +272,8 @@ class Reactor:
         due = seat.flow.conversation.due()
         if due > now + NEAR:
             return
-        tick = math.ceil(due / TICK)
+        # What is due already, or at any time, has its turn from now on: or a look at what is due would never end.
+        tick = math.ceil((due if due > now else now) / TICK)
         if tick < seat.tick:
             seat.tick = tick
             turns = self._turns.get(tick)
@@ -297,9 +311,9 @@ class Reactor:
         if seat.left:
             return
         flow = seat.flow
-        if seat.interest:
-            with contextlib.suppress(KeyError, OSError, ValueError):
-                self._set_interest(seat, 0)
+        with contextlib.suppress(KeyError, OSError, ValueError):
+            if self._selector.get_map()[seat.descriptor].data is seat:  # else the number is another's by now
+                self._selector.unregister(seat.descriptor)
         seat.left, seat.tick = True, NEVER
         with self._lock:
             self._seats.pop(flow.conversation, None)
@@ -333,4 +347,5 @@ def _be_no_batch_work() -> None:
     """Let the kernel wake this thread as soon as it has something to do, also where the process's others can wait."""
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):  # a container may forbid it
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_BATCH:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

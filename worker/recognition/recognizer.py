@@ -1,8 +1,9 @@
 """One upstream conversation after the other over one connection: what its borrower sees, an iterator of events."""
 
+import queue
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from worker.recognition.conversation import Chunk, Conversation, Limits
@@ -69,7 +70,7 @@ class Recognizer:
         chunks: Iterable[Chunk],
         deadline: float,
         partials: bool = True,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Run one task: Started first, Finished last, in between what the service recognises, as it comes.
 
         Chunks are taken in the caller's thread while he iterates, a second or two before they are sent. Without
@@ -91,9 +92,7 @@ class Recognizer:
             self._load.throttled()
             raise
         finally:
-            self._loop.end(conversation)
-            if self._session.state is not State.READY:
-                self._session.abandon()
+            self._take_back()
 
     def is_healthy(self) -> bool:
         """Before lending: idle, open, and nothing unread. Does not wait; answers a ping that came meanwhile.
@@ -110,7 +109,10 @@ class Recognizer:
 
     def is_reusable(self) -> bool:
         """After lending: whether the last task's own task-finished was read and the connection stands."""
-        return self._session.state is State.READY and self._transport.is_open()
+        if self._session.state is not State.READY or not self._transport.is_open():
+            return False
+        self._take_back()  # its last event is heard, but the loop may just be about to let go
+        return self._transport.is_open()
 
     def abort(self) -> None:
         """Take the connection from whoever uses it, at once and from any thread: his task ends with ConnectionLost.
@@ -121,8 +123,24 @@ class Recognizer:
 
     def close(self) -> None:
         """Close the connection, in bounded time. Never raises."""
+        self._take_back()
         self._session.abandon()
         self._transport.close()
+
+    def _take_back(self) -> None:
+        """Have the loop let go of the connection, also where a caller has left a task suspended."""
+        if self._conversation is None:
+            return
+        try:
+            self._loop.end(self._conversation)
+        except queue.Empty:
+            self._transport.abort()  # it is the loop's until it finds that out
+        except BaseException:  # a time limit strikes
+            self._transport.abort()
+            raise
+        finally:
+            if self._session.state is not State.READY:
+                self._session.abandon()
 
     def _events(self, conversation: Conversation, chunks: Iterator[Chunk]) -> Iterator[Event]:
         while True:

@@ -162,8 +162,8 @@ class WebSocketTransport:
 
     def close(self) -> None:
         try:
-            if self.is_open() and not self._wire.unsent:
-                self._wire.send(encoded((1000).to_bytes(2, "big") + b"bye", CLOSE))
+            # What does not go at once is not worth a wait.
+            if self.is_open() and self._wire.put(encoded((1000).to_bytes(2, "big") + b"bye", CLOSE)):
                 self._await_close()
         except (OSError, websocket.WebSocketException, RecognitionError):
             pass  # whatever ends the conversation, it is ended

@@ -51,7 +51,7 @@ def under_gevent(script: str, *arguments: object) -> str:
 def test_where_nothing_is_patched_the_call_is_simply_made() -> None:
     assert offloaded(lambda: 7) == 7
     with pytest.raises(KeyError):
-        offloaded(lambda: {}["x"])
+        offloaded(lambda: dict[str, int]()["x"])
 
 
 def test_where_gevent_is_imported_and_patches_nothing_the_call_is_simply_made() -> None:

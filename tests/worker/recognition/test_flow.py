@@ -301,3 +301,39 @@ def unmasked(frame):
     mask, body = frame[4:8], frame[8:]
     assert frame[:2] == b"\x81\xfe" and len(body) == size
     return bytes(byte ^ mask[place % 4] for place, byte in enumerate(body))
+
+
+class Leaving:
+    """Takes nothing any more, says a last word and is gone."""
+
+    def is_blocked(self):
+        return False
+
+    def send(self, data):
+        raise ConnectionLost("BrokenPipeError while sending")
+
+    def receive(self):
+        yield "finished"
+        raise ConnectionLost("ConnectionResetError while receiving")
+
+
+class Parting:
+    """Has something to say, and is over as soon as it hears anything."""
+
+    over = False
+
+    def due(self):
+        return NOW
+
+    def message(self, now):
+        return "more"
+
+    def hear(self, text, now):
+        self.over = True
+
+
+def test_a_task_that_was_finished_by_the_last_words_is_no_failure():
+    talk: Any = Parting()
+    transport: Any = Leaving()
+    assert Flow(transport, talk).turn(NOW, False) is False
+    assert talk.over

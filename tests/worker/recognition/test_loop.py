@@ -1,3 +1,4 @@
+import math
 import os
 import queue
 import signal
@@ -16,7 +17,8 @@ from emulator.limits import Limits as ServiceLimits
 from tests.chaos import sentences
 from tests.worker.recognition.flows import STARTED, Gate, ScriptedTransport, conversation, descriptors, final, until
 from tests.worker.recognition.reactors import BYTES, Dialled
-from worker.recognition import Chunk, ConnectionLost, Final, Finished, Loop
+from worker.recognition import Chunk, ConnectionLost, DeadlinePassed, Final, Finished, Loop
+from worker.recognition.reactor import Reactor
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +247,8 @@ def test_a_loop_that_does_not_let_go_is_not_waited_for_for_ever(scripted):
     scripted.on_turn = gate
     loop.begin(scripted, talk)
     gate.wait()
-    loop.end(talk)
+    with pytest.raises(queue.Empty):
+        loop.end(talk)
     gate.open()
     loop.close(20)
 
@@ -352,3 +355,59 @@ def test_greenlets_stream_like_threads_and_others_run_meanwhile(emulator):
     command = [sys.executable, "-c", textwrap.dedent(GEVENT), emulator.url]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_a_task_left_suspended_by_its_borrower_is_taken_back_when_the_recognizer_is_closed(loop, dial):
+    stream, other = dial(), dial(7)
+    events = stream.events(spacing=0.02)
+    for event in events:
+        if isinstance(event, Final):
+            break
+    assert loop.figures()["loop_streams"] == 1
+    stream.recognizer.close()  # while `events` still stands in the midst of the task
+    assert loop.figures()["loop_streams"] == 0 and stream.transport.fileno() == -1
+    assert other.is_exact(0.01) and loop.figures()["loop_restarts"] == 0
+    events.close()
+
+
+def test_who_waits_beyond_the_deadline_is_told_so_whatever_the_loop_does(loop, scripted):
+    talk: Any = begun(loop, scripted)
+    talk.news, talk._deadline = NoNews(), -math.inf
+    with pytest.raises(DeadlinePassed):
+        loop.wait(talk)
+
+
+class NoDescriptor:
+    def __init__(self, clock):
+        raise OSError("Too many open files")
+
+
+class NoThread(Reactor):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("kind", [NoDescriptor, NoThread])
+def test_a_loop_that_cannot_be_started_is_tried_again_by_the_next_stream(loop, scripted, dial, monkeypatch, kind):
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.recognition.loop.Reactor", kind)
+        with pytest.raises(ConnectionLost, match="the I/O loop cannot be"):
+            loop.begin(scripted, conversation())
+    assert dial(7).is_exact(0.01)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux alone has it")
+def test_the_loop_is_no_batch_work_even_where_the_job_s_thread_is(loop, dial):
+    def job():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        return dial(7).is_exact(0.01)
+
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(job).result(20)
+    kinds = {os.sched_getscheduler(one.native_id or 0) for one in threading.enumerate() if one.name == "io-loop"}
+    assert kinds == {os.SCHED_OTHER}
+
+
+def test_where_there_is_no_such_thing_as_batch_work_there_is_nothing_to_choose(loop, dial, monkeypatch):
+    monkeypatch.delattr(os, "SCHED_BATCH", raising=False)
+    assert dial(7).is_exact(0.01)

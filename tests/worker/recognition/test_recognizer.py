@@ -1,5 +1,6 @@
 import functools
 import itertools
+import queue
 import re
 
 import pytest
@@ -679,3 +680,43 @@ def test_other_refusals_are_not_the_quota_s(loaded, scripted, clock, load):
     with pytest.raises(OutOfStep):
         list(run(loaded, clock, paced(1)))
     assert load.limits() == ()
+
+
+class Stuck:
+    """A driver that starts a task and never lets go of it."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def begin(self, transport, conversation):
+        pass
+
+    def prod(self, conversation):
+        pass
+
+    def wait(self, conversation):
+        return Started("t1")
+
+    def end(self, conversation):
+        if self.error:
+            raise self.error
+
+
+def test_a_connection_that_the_loop_does_not_let_go_of_is_aborted(scripted):
+    recognizer = Recognizer(scripted, loop=Stuck(queue.Empty()))
+    events = recognizer.transcribe(model="m", parameters={}, chunks=(), deadline=1.0)
+    assert next(events) == Started("t1")
+    events.close()
+    assert not scripted.is_open() and not recognizer.is_reusable()
+
+
+def test_a_time_limit_that_strikes_while_the_loop_lets_go_is_not_swallowed(scripted):
+    driver = Stuck(KeyboardInterrupt())
+    recognizer = Recognizer(scripted, loop=driver)
+    events = recognizer.transcribe(model="m", parameters={}, chunks=(), deadline=1.0)
+    next(events)
+    with pytest.raises(KeyboardInterrupt):
+        events.close()
+    assert not scripted.is_open() and not recognizer.is_reusable()
+    driver.error = None
+    recognizer.close()

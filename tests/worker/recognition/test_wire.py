@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from worker.recognition import wire as wire_module
 from worker.recognition.wire import READ_SIZE, Wire, dial
 
 
@@ -320,3 +321,11 @@ def test_closing_forgets_what_was_not_read(pair):
     wire.close()
     with pytest.raises(OSError):
         wire.recv(1)
+
+
+def test_a_fork_makes_the_connections_of_before_somebody_else_s(pair, monkeypatch):
+    wire, *_ = pair
+    monkeypatch.setattr(wire_module, "_forks", wire_module._forks)
+    assert wire.is_ours()
+    wire_module._count_fork()  # as in a forked child
+    assert not wire.is_ours()
