@@ -133,7 +133,7 @@ def measure(quick: bool, only: set[str]) -> Report:
     return report
 
 
-def picture(report: Report) -> None:
+def picture(report: Report, name: str) -> None:
     """Core use and lateness over the number of streams."""
     names = [SDK, THREADS, GEVENT, PREFORK]
 
@@ -160,7 +160,7 @@ def picture(report: Report) -> None:
     late = Panel(
         title="Lateness, 99th percentile", x="real-time streams", y="ms", lines=lines("late"), limit=limit, log=True
     )
-    draw("Real-time streams on one core", [core, late], "streams")
+    draw("Real-time streams on one core", [core, late], name)
 
 
 def _height(level: Level, part: str) -> float:
@@ -169,7 +169,7 @@ def _height(level: Level, part: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and unless it was a quick or a partial look, store."""
+    """Measure, print, and unless it was a quick look, store: of a part under a name of its own."""
     parser = argparse.ArgumentParser(prog="python -m bench.streams", description="Real-time streams on one core.")
     parser.add_argument("--quick", action="store_true", help="few streams, short windows, and nothing stored")
     parser.add_argument("--only", default="", metavar="NAMES", help="of sdk, threads, gevent, prefork, ws, wss: a,b,c")
@@ -181,13 +181,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = measure(options.quick, only)
     except KeyboardInterrupt:
         return 130
-    table = Table(title="Streams", command="python -m bench.streams", columns=COLUMNS, rows=report.rows())
+    command = "python -m bench.streams" + (f" --only {','.join(sorted(only))}" if only else "")
+    table = Table(title="Streams", command=command, columns=COLUMNS, rows=report.rows())
     table.notes.extend([*report.notes(), Cores.of_this_process().note()])
     table.show()
-    if not options.quick and not only:
-        picture(report)
-        table.notes.append("![Core use and lateness over streams](streams.png)")
-        table.store("streams")
+    if not options.quick:
+        name = "_".join(["streams", *sorted(only)])
+        picture(report, name)
+        table.notes.append(f"![Core use and lateness over streams]({name}.png)")
+        table.store(name)
     return 0
 
 

@@ -47,9 +47,12 @@ def test_the_docs_name_no_code_that_is_gone() -> None:
     assert {code for code in DOCUMENTED if f'"{code}"' not in sources} == set()
 
 
-@pytest.mark.parametrize("bench", ["first_word", "sizes", "sizes_10s"])
-def test_the_pool_s_page_shows_measured_lines_as_they_were_measured(bench: str) -> None:
-    shown = set((ROOT / "docs" / "pool.md").read_text(encoding="utf-8").splitlines())
+@pytest.mark.parametrize(
+    ("page", "bench"),
+    [("pool", "first_word"), ("pool", "sizes"), ("pool", "sizes_10s"), ("speed", "streams"), ("speed", "files")],
+)
+def test_a_page_shows_measured_lines_as_they_were_measured(page: str, bench: str) -> None:
+    shown = set((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").splitlines())
     measured = (ROOT / "bench" / "results" / f"{bench}.md").read_text(encoding="utf-8").splitlines()
     head, _, *rows = [line for line in measured if line.startswith("|")]
     assert head in shown
