@@ -30,11 +30,11 @@ def emulator():
 
 @pytest.fixture
 def loop():
-    before = descriptors()
+    before, others = descriptors(), set(threading.enumerate())
     loop = Loop()
     yield loop
     loop.close(20)
-    assert not [thread for thread in threading.enumerate() if thread.name == "io-loop"]
+    assert not [thread for thread in set(threading.enumerate()) - others if thread.name == "io-loop"]
     until(lambda: descriptors() <= before, "no descriptor is left")
 
 
