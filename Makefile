@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo up bench test format lint types erase unit sdk integration faults coverage lock clean
+.NOTPARALLEL:  # some layers run plain Python, others what was compiled, in one folder
+.PHONY: help setup plain compiled demo up bench test format lint types erase unit sdk integration faults coverage lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -20,10 +21,21 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY)  ## transcribe two recordings with everything on this machine, then stop it all
+# A compiled module stands beside its source and is taken instead of it. Each target says which of the two it runs.
+EXTENSIONS = worker/recognition/*.so tasks/audio/*.so
+
+plain: $(READY)  ## run as plain Python, which needs no C compiler
+	@rm -f $(EXTENSIONS)
+
+compiled: $(READY)  ## run the way of a chunk as C extensions, made of the same sources: less CPU and memory a stream
+	@$(BIN)/python -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists() and "compiling needs the headers of Python: apt install python3-dev, or make plain")'
+	@rm -f $(EXTENSIONS)
+	@STENOPOOL_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
+
+demo: plain  ## transcribe two recordings with everything on this machine, then stop it all
 	@$(BIN)/python examples/demo.py
 
-up: $(READY)  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
+up: plain  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
 	@export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 DASHSCOPE_API_KEY=emulator \
 	  VALKEY_PORT="$${VALKEY_PORT:-6379}" EMULATOR_PORT="$${EMULATOR_PORT:-8095}"; \
 	export STENOPOOL_REDIS_URL="redis://127.0.0.1:$$VALKEY_PORT/0" \
@@ -35,7 +47,7 @@ BENCHES = first_word sizes streams growth files jobs trips start
 
 bench: $(addprefix bench-,$(BENCHES))  ## every benchmark, each against its baseline in the same run; tables in bench/results
 
-bench-%: $(READY)  # make bench-first_word runs one
+bench-%: compiled  # make bench-first_word runs one
 	@$(BIN)/python -m bench.$*
 
 # Each layer names its folders: pytest fails when one is missing or holds no test, so no layer can go missing unseen.
@@ -43,8 +55,9 @@ PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
 UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/bench tests/test_architecture.py tests/test_docs.py tests/test_exports.py
 SDK = tests/emulator/test_sdk.py
 
-test: format lint types erase unit sdk integration faults coverage  ## everything that CI runs
-	@echo "all layers passed: format lint types unit sdk integration faults coverage"
+test: TABLE =  # a test changes no file
+test: format lint types erase unit sdk faults integration coverage  ## everything that CI runs
+	@echo "all layers passed: format lint types unit sdk faults integration coverage"
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -59,17 +72,19 @@ types: $(READY)
 erase: $(READY)
 	$(BIN)/coverage erase
 
-unit: $(READY)  ## each module by itself, the emulator and a real Valkey beside it
+unit: plain  ## each module by itself, the emulator and a real Valkey beside it
 	$(PYTEST) $(UNIT) --ignore=$(SDK)
 
-sdk: $(READY)  ## the official dashscope SDK against the emulator
+sdk: plain  ## the official dashscope SDK against the emulator
 	$(PYTEST) $(SDK)
 
-integration: $(READY)  ## real workers under prefork, threads, gevent and solo; real speech; command line; Flower
+integration: compiled  ## real workers, compiled, under prefork, threads, gevent and solo; real speech; command line; Flower
 	$(PYTEST) tests/integration
 
-faults: $(READY)  ## what the service can do to a stream, and what becomes of the job
-	$(PYTEST) tests/faults
+TABLE = --faults-table docs/faults.md
+
+faults: plain  ## what the world can do to a job, and what becomes of it; writes the table in docs/faults.md
+	$(PYTEST) tests/faults $(TABLE)
 
 coverage: $(READY)
 	$(BIN)/coverage combine --quiet
@@ -81,4 +96,4 @@ lock:  ## resolve the dependencies again and write both locks
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(EXTENSIONS) $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

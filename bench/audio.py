@@ -1,6 +1,8 @@
 """Audio that counts, so that the emulator's script engine can say whether it came whole."""
 
+import itertools
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from worker.recognition import Chunk
@@ -14,6 +16,19 @@ SAMPLES: Final = RATE // 10  # in a chunk
 def chunks(count: int, pace: float = 0.0) -> list[Chunk]:
     """A tenth of a second each; `pace` 1 is real time, 0 all at once."""
     return [Chunk(number * SAMPLES / RATE * pace, _counter(number * SAMPLES)) for number in range(count)]
+
+
+class AtHand:
+    """Chunks that can be had without a wait, four at a time, as those of a file that the system has in memory."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self._chunks
+
+    def ready(self) -> list[Chunk]:
+        return list(itertools.islice(self._chunks, 4))
 
 
 def _counter(first: int) -> bytes:

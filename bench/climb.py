@@ -1,6 +1,6 @@
 """More and more real-time streams on one core, until they are late: what each number of them costs.
 
-A worker keeps its streams and gets more of them; the official SDK gets a new process for each number.
+A worker keeps its streams and gets more of them; what is no worker gets a new process for each number.
 """
 
 import statistics
@@ -21,8 +21,13 @@ LATEST_MS = 50.0
 COMPLETE = 0.97
 """The part of the audio that must arrive while it is spoken; less, and they fall behind."""
 
-SDK, THREADS, GEVENT, PREFORK = "SDK", "threads", "gevent", "prefork"
-STARTS_PER_SECOND = {SDK: 20.0, THREADS: 40.0, GEVENT: 40.0, PREFORK: 20.0}
+SDK, BARE, THREADS, GEVENT, PREFORK = "SDK", "bare", "threads", "gevent", "prefork"
+PROGRAMS = {SDK: "bench.official", BARE: "bench.bare"}
+"""Ways that are no worker: the official SDK, and the least that Python needs."""
+
+STARTS_PER_SECOND = 20.0
+"""As many as an account may start (the service's rate limit)."""
+
 CONNECTIONS = "DASHSCOPE_CONNECTION_POOL_SIZE"
 START_TIMEOUT = 30.0
 RECORDING_SECONDS = 1200.0
@@ -103,27 +108,28 @@ class OurCrowd:
         if self._kind != PREFORK:
             self._worker.keep(with_spare(streams))
         more = streams - self._sent
-        self._worker.send(more, self._recording, over=more / STARTS_PER_SECOND[self._kind])
+        self._worker.send(more, self._recording, over=more / STARTS_PER_SECOND)
         self._sent = streams
         self._worker.wait_streams(streams, START_TIMEOUT)
 
 
-class OfficialCrowd:
-    """Threads of the official SDK in a process."""
+class ProgramCrowd:
+    """Streams of a program of its own."""
 
     subject: Subject
 
-    def __init__(self, it: Rig, stack: ExitStack) -> None:
+    def __init__(self, it: Rig, stack: ExitStack, module: str) -> None:
         self._rig = it
         self._stack = stack
+        self._module = module
 
     def grow(self, streams: int) -> None:
         """End the process, start one with so many, and wait until they stream. Raises `NotReady`."""
         self._stack.close()
-        over = f"{streams / STARTS_PER_SECOND[SDK]:g}"
-        process = self._rig.subject("sdk", "-m", "bench.official", self._rig.url, str(streams), "--over", over)
+        over = f"{streams / STARTS_PER_SECOND:g}"
+        process = self._rig.subject("program", "-m", self._module, self._rig.url, str(streams), "--over", over)
         self.subject = self._stack.enter_context(process)
-        self.subject.wait_streams(streams, START_TIMEOUT)
+        self.subject.wait_streams(streams, START_TIMEOUT + streams / STARTS_PER_SECOND)
 
 
 def climb(it: Rig, way: str, sizes: Sequence[int], pace: Pace) -> list[Level]:
@@ -153,8 +159,8 @@ def _level(subject: Subject, way: str, scheme: str, streams: int, pace: Pace) ->
 @contextmanager
 def _crowd(it: Rig, way: str, sizes: Sequence[int]) -> Iterator[Crowd]:
     with ExitStack() as stack:
-        if way == SDK:
-            yield OfficialCrowd(it, stack)
+        if way in PROGRAMS:
+            yield ProgramCrowd(it, stack, PROGRAMS[way])
             return
         few, most = min(sizes), max(sizes)
         # Told to keep more as there are more streams, or the first would pay for the connections of the last.

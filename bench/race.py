@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 import dashscope
 from dashscope.audio.asr import Recognition, RecognitionCallback, RecognitionResult
 
-from bench.audio import MODEL, PARAMETERS, RATE, chunks
+from bench.audio import MODEL, PARAMETERS, RATE, AtHand, chunks
 from worker.pool import Policy, Pool
-from worker.recognition import Endpoint, Final, Partial, Recognizer, RecognizerHooks
+from worker.recognition import Chunk, Endpoint, Final, Partial, Recognizer, RecognizerHooks
 
 AUDIO = chunks(5)
 KEY = "emulator"
@@ -27,11 +27,12 @@ PATIENCE = 30.0
 Way = Callable[[], float]
 
 
-def first_result(recognizer: Recognizer, began: float) -> float:
+def first_result(recognizer: Recognizer, audio: Sequence[Chunk], began: float, patience: float = PATIENCE) -> float:
     """Run a whole task; the seconds from `began` to its first words."""
-    first = 0.0
-    task = recognizer.transcribe(model=MODEL, parameters=PARAMETERS, chunks=AUDIO, deadline=time.monotonic() + PATIENCE)
-    for event in task:
+    first, deadline, source = 0.0, time.monotonic() + patience, AtHand(audio)
+    for event in recognizer.transcribe(
+        model=MODEL, parameters=PARAMETERS, chunks=source, ready=source.ready, deadline=deadline
+    ):
         if not first and isinstance(event, Partial | Final):
             first = time.monotonic() - began
     return first
@@ -46,7 +47,7 @@ def warm(hooks: RecognizerHooks) -> Iterator[Way]:
         pool.wait(PATIENCE)
         began = time.monotonic()
         with pool.lease(borrower="race") as recognizer:
-            return first_result(recognizer, began)
+            return first_result(recognizer, AUDIO, began)
 
     try:
         yield job
@@ -58,7 +59,7 @@ def fresh(hooks: RecognizerHooks) -> float:
     """No pool: each job makes its own connection."""
     began = time.monotonic()
     with contextlib.closing(hooks.open()) as recognizer:
-        return first_result(recognizer, began)
+        return first_result(recognizer, AUDIO, began)
 
 
 class Listener(RecognitionCallback):

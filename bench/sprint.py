@@ -18,10 +18,10 @@ from functools import partial
 import dashscope
 from dashscope.audio.asr import Recognition
 
-from bench.audio import MODEL, PARAMETERS, RATE, chunks
-from bench.race import KEY, Listener
+from bench.audio import MODEL, RATE, chunks
+from bench.race import KEY, Listener, first_result
 from worker.pool import Policy, Pool
-from worker.recognition import Chunk, Endpoint, Final, Partial, Recognizer, RecognizerHooks
+from worker.recognition import Chunk, Endpoint, RecognizerHooks
 
 PATIENCE = 120.0
 SENT_AT_ONCE, SENT_LIVE = 5, 20  # tenths of a second of audio in a job
@@ -29,15 +29,6 @@ OPENERS = 16
 
 Way = Callable[[float], float]
 """A job: from the moment at which all start to the seconds until its first result."""
-
-
-def first_result(recognizer: Recognizer, audio: Sequence[Chunk], began: float) -> float:
-    """Run a whole task; the seconds from `began` to its first words."""
-    first, deadline = 0.0, time.monotonic() + PATIENCE
-    for event in recognizer.transcribe(model=MODEL, parameters=PARAMETERS, chunks=audio, deadline=deadline):
-        if not first and isinstance(event, Partial | Final):
-            first = time.monotonic() - began
-    return first
 
 
 @contextlib.contextmanager
@@ -48,7 +39,7 @@ def warm(hooks: RecognizerHooks, audio: Sequence[Chunk], jobs: int) -> Iterator[
 
     def job(began: float) -> float:
         with pool.lease(borrower="sprint") as recognizer:
-            return first_result(recognizer, audio, began)
+            return first_result(recognizer, audio, began, PATIENCE)
 
     try:
         pool.wait(PATIENCE)
@@ -60,7 +51,7 @@ def warm(hooks: RecognizerHooks, audio: Sequence[Chunk], jobs: int) -> Iterator[
 def fresh(hooks: RecognizerHooks, audio: Sequence[Chunk], began: float) -> float:
     """No pool: each job makes its own connection."""
     with contextlib.closing(hooks.open()) as recognizer:
-        return first_result(recognizer, audio, began)
+        return first_result(recognizer, audio, began, PATIENCE)
 
 
 def sdk(audio: Sequence[Chunk], began: float) -> float:

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from statistics import fmean
 
-from bench.climb import GEVENT, LATEST_MS, PREFORK, SDK, THREADS, Level, Pace, climb
+from bench.climb import BARE, GEVENT, LATEST_MS, PREFORK, SDK, THREADS, Level, Pace, climb
 from bench.pin import Cores
 from bench.plot import Line, Panel, draw
 from bench.rig import rig
 from bench.table import Table
 from bench.window import busy_share
+from worker.recognition import reactor
 
 LIKE = 80
 """Streams at which all ways are compared; the SDK still holds them."""
@@ -22,12 +24,14 @@ LIKE = 80
 SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "ws": {
         SDK: (LIKE, 120, 160),
+        BARE: (LIKE, 1000),
         THREADS: (LIKE, 1000, 1500, 2000, 2500, 3000),
         GEVENT: (LIKE, 500, 1000, 1500),
         PREFORK: (20, LIKE, 100),
     },
     "wss": {
         SDK: (LIKE, 120),
+        BARE: (LIKE, 1000),
         THREADS: (LIKE, 1000, 1500, 2000),
         GEVENT: (LIKE, 500, 1000, 1500),
         PREFORK: (20, LIKE, 100),
@@ -47,9 +51,11 @@ NOTES = (
     "µs: what our processes are charged for. core: how busy it was.",
     "p50, p99: how late the frames came, by the load server's clock; medians. server: how busy that server was; its "
     "own lateness counts against what is measured.",
+    "bare: the least Python that can stream (`bench/bare.py`): no pool, queue, file, deadline or transcript; a bound.",
     "PSS: memory for each stream more than on the way's first line; for prefork, of each child: it serves one stream.",
     "SDK/this: how many times more the official SDK (`dashscope` 2.0.2) takes at {like} streams over the same scheme, "
-    "by core µs, and in brackets by own µs: where they differ, other people's processes were at work.",
+    "measured before and after all others (the last rows; the mean counts, as the machine drifts): by core µs, and in "
+    "brackets by own µs: where they differ, other people's processes were at work.",
 )
 
 
@@ -60,6 +66,8 @@ class Report:
     like: int
     windows: int
     levels: list[Level] = field(default_factory=list)
+    again: list[Level] = field(default_factory=list)
+    """The official SDK once more, after all others: the machine may have become faster or slower meanwhile."""
     noise: list[float] = field(default_factory=list)
     """How busy the measured core was before and after, while nothing of ours ran."""
 
@@ -71,21 +79,27 @@ class Report:
     def ratio(self, level: Level) -> str:
         """How many times more the official SDK takes at like load, of the core and by itself; if it was measured."""
         like = (SDK, level.scheme, self.like)
-        for sdk in (one for one in self.levels if (one.way, one.scheme, one.streams) == like):
-            return f"{sdk.core_us / level.core_us:.1f} ({sdk.median('process_us') / level.median('process_us'):.1f})"
-        return "-"
+        found = [one for one in (*self.levels, *self.again) if (one.way, one.scheme, one.streams) == like]
+        if not found:
+            return "-"
+        core = fmean(one.core_us for one in found) / level.core_us
+        own = fmean(one.median("process_us") for one in found) / level.median("process_us")
+        return f"{core:.1f} ({own:.1f})"
 
     def rows(self) -> list[tuple[str, ...]]:
         """The figures under COLUMNS."""
-        return [self._row(level, levels[0]) for levels in self.ways() for level in levels]
+        rows = [self._row(level, levels[0]) for levels in self.ways() for level in levels]
+        return rows + [self._row(level, level) for level in self.again]
 
     def notes(self) -> list[str]:
         """What the figures are, and what follows from them."""
         told = [note.format(windows=self.windows, like=self.like) for note in NOTES]
         held = [self._held(levels) for levels in self.ways()]
         before, after = (f"{100 * share:.1f} %" for share in (self.noise[0], self.noise[-1]))
+        plain = reactor.__file__.endswith(".py")
+        ours = f"Our modules on a chunk's way: {'plain Python' if plain else 'compiled'}."
         calm = f"Noise: with nothing of ours running, the core was busy {before} before and {after} after."
-        return [*told, f"Largest number with p99 ≤ {LATEST_MS:g} ms: {'; '.join(held)}.", calm]
+        return [*told, f"Largest number with p99 ≤ {LATEST_MS:g} ms: {'; '.join(held)}.", ours, calm]
 
     def _held(self, levels: Sequence[Level]) -> str:
         most = max((level.streams for level in levels if level.holds), default=0)
@@ -129,13 +143,15 @@ def measure(quick: bool, only: set[str]) -> Report:
             with rig(secure=scheme == "wss") as it:
                 for way, sizes in chosen.items():
                     report.levels.extend(climb(it, way, sizes, pace))
+                if SDK in chosen:
+                    report.again.extend(climb(it, SDK, [report.like], pace))
     report.noise.append(busy_share(core, NOISE_SECONDS))
     return report
 
 
 def picture(report: Report, name: str) -> None:
     """Core use and lateness over the number of streams."""
-    names = [SDK, THREADS, GEVENT, PREFORK]
+    names = [SDK, THREADS, GEVENT, PREFORK, BARE]
 
     def lines(part: str) -> list[Line]:
         return [
@@ -172,10 +188,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and unless it was a quick look, store: of a part under a name of its own."""
     parser = argparse.ArgumentParser(prog="python -m bench.streams", description="Real-time streams on one core.")
     parser.add_argument("--quick", action="store_true", help="few streams, short windows, and nothing stored")
-    parser.add_argument("--only", default="", metavar="NAMES", help="of sdk, threads, gevent, prefork, ws, wss: a,b,c")
+    parser.add_argument(
+        "--only", default="", metavar="NAMES", help="of sdk, bare, threads, gevent, prefork, ws, wss: a,b,c"
+    )
     options = parser.parse_args(argv)
     only = {name.lower() for name in options.only.split(",") if name}
-    if strange := only - {SDK.lower(), THREADS, GEVENT, PREFORK, *SIZES}:
+    if strange := only - {SDK.lower(), BARE, THREADS, GEVENT, PREFORK, *SIZES}:
         parser.error(f"--only does not know {', '.join(sorted(strange))}")
     try:
         report = measure(options.quick, only)

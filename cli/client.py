@@ -12,6 +12,7 @@ from celery import Celery
 
 from config.logs import redacted, shown_arguments
 from config.settings import Settings
+from tasks.job.keys import JobKeys
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
 
@@ -37,16 +38,20 @@ class Client:
     def __init__(self, app: Celery, connection: redis.Redis, settings: Settings) -> None:
         self.app = app
         self.redis = connection
-        self._ttl = settings.job.ttl
+        self._rules = settings.job
 
     def send(self, audio: str, options: dict[str, Any]) -> Job:
         """Put one job on the queue."""
         job = Job(str(uuid.uuid4()), audio, name_of(audio))
-        JobRecord(self.redis, job.id, self._ttl).queued(redacted(audio))
+        JobRecord(self.redis, job.id, ttl=self._rules.ttl, lease=self._rules.lease).queued(redacted(audio))
         # What events show of the arguments; by default that is the arguments.
         shown: dict[str, Any] = {**shown_arguments([audio], options)}
         self.app.send_task("tasks.transcribe", args=[audio], kwargs=options, task_id=job.id, **shown)
         return job
+
+    def cancel(self, job_id: str) -> None:
+        """Ask whoever has the job, or will have it, to end it."""
+        self.redis.set(JobKeys(job_id).cancel, "cancelled", ex=self._rules.ttl)
 
     def view(self, job_id: str) -> JobView:
         """The record of a job."""

@@ -13,7 +13,7 @@ from config.settings import Settings, SettingsError, load, unknown
 from tasks.diagnose import NOTHING, recognise_tone
 from tasks.errors import JobError
 from tasks.job.request import JobRequest
-from tasks.transcription import translated
+from tasks.stream import translated
 from worker.recognition import Recognizer
 from worker.runtime import recognizer_hooks, redis_client
 

@@ -1,10 +1,11 @@
-"""`stenopool`: transcribe, status, watch, pool, doctor.
+"""`stenopool`: transcribe, status, watch, cancel, pool, doctor.
 
 Progress goes to stderr, results to stdout; the exit code is 0 only if all went well.
 """
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,14 +20,18 @@ from rich.console import Console
 
 from cli.client import Client, Job, name_of, reference
 from cli.doctor import examine
-from cli.follow import Line, follow
+from cli.follow import POLL, Line, follow
 from cli.pool import NOBODY, look, stdout, table
 from cli.pool import watch as watch_pool
-from tasks.errors import Unavailable
+from tasks.errors import BadInput, Unavailable
+from tasks.job.keys import ENDED
 from worker.report import Reports
 
 Write = Callable[[Line], None]
 """Gives out one job's transcript."""
+
+CANCEL_TAKES = 5.0
+"""Seconds to wait for a running job to end. It is asked once a second."""
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -37,6 +42,8 @@ def main() -> None:
         cli()
     except (redis.RedisError, OperationalError, Unavailable):
         fail("Redis cannot be used; is it running at STENOPOOL_REDIS_URL? See: stenopool doctor")
+    except BadInput as error:
+        fail(error.sentence)
 
 
 def fail(sentence: str, code: int = 1) -> NoReturn:
@@ -116,6 +123,30 @@ def status(job_id: str, as_json: bool) -> None:
         width = max(map(len, fields))
         for name, value in fields.items():
             click.echo(f"{name:<{width}}  {readable(name, value)}")
+
+
+@cli.command(help="Stop a job. What it has transcribed so far is kept until it expires.")
+@click.argument("job_id", metavar="JOB")
+def cancel(job_id: str) -> None:
+    steno = client()
+    fields = steno.view(job_id).fields()
+    if fields.get("state") in ENDED:
+        fail(f"Nothing is left to cancel: the job is {fields['state']}.")
+    steno.cancel(job_id)
+    if fields.get("state") != "running":
+        tell("The job is cancelled when its turn comes.")
+    elif state_after(steno, job_id, CANCEL_TAKES) == "cancelled":
+        tell("Cancelled.")
+    else:
+        tell("The job is asked to stop; see: stenopool status " + job_id)
+
+
+def state_after(steno: Client, job_id: str, seconds: float) -> str | None:
+    """A job's state as soon as it has ended, or what it is after so long."""
+    until = time.monotonic() + seconds
+    while (state := steno.view(job_id).fields().get("state")) not in ENDED and time.monotonic() < until:
+        time.sleep(POLL)
+    return state
 
 
 def numeric(value: str) -> str | int | float:

@@ -69,9 +69,19 @@ class NoMessageBodies(logging.Filter):
         return True
 
 
+class NoTraceOfGivingBack(logging.Filter):
+    """Celery shows where a task gave its message back. That is no fault, and it happens to each job of a deploy."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and type(record.exc_info[1]).__name__ == "Reject":
+            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+        return True
+
+
 def configure(level: int | str = logging.INFO, file: str | None = None) -> None:
     """Send every log line to stderr, or to a file, redacted. Replaces the handlers that stand."""
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
     handler.setFormatter(RedactingFormatter(FORMAT))
     handler.addFilter(NoMessageBodies())
+    handler.addFilter(NoTraceOfGivingBack())
     logging.basicConfig(level=level, handlers=[handler], force=True)

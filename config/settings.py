@@ -76,6 +76,20 @@ class UpstreamSettings(Group):
         "Longest wait for the service to accept a recognition.",
         gt=0,
     )
+    quiet: float = setting(
+        "STENOPOOL_UPSTREAM_QUIET",
+        20.0,
+        "seconds, more than 0",
+        "When the service has sent nothing at all for this long in mid-stream, it is pinged.",
+        gt=0,
+    )
+    pong: float = setting(
+        "STENOPOOL_UPSTREAM_PONG",
+        10.0,
+        "seconds, more than 0",
+        "Longest wait for anything after that ping, before the stream counts as lost.",
+        gt=0,
+    )
 
     def key(self) -> str | None:
         """The key, from the variable or from the file; None when neither is given."""
@@ -114,10 +128,17 @@ class RedisSettings(Group):
     )
     visibility_timeout: int = setting(
         "STENOPOOL_VISIBILITY_TIMEOUT",
-        46_800,
-        "whole seconds, at least 60",
-        "After this long an unfinished message is given to another worker. Must be above STENOPOOL_JOB_DEADLINE.",
-        ge=60,
+        30,
+        "whole seconds, at least 5",
+        "After this long without a sign of the worker that holds a message, the message is given to another.",
+        ge=5,
+    )
+    patience: float = setting(
+        "STENOPOOL_REDIS_PATIENCE",
+        900.0,
+        "seconds, more than 0",
+        "How long a job that has come to its end waits for a Redis that is away, before it is left to be done again.",
+        gt=0,
     )
 
     @field_validator("url")
@@ -189,16 +210,47 @@ class JobSettings(Group):
     )
     deadline: float = setting(
         "STENOPOOL_JOB_DEADLINE",
-        45_000.0,
+        86_400.0,
         "seconds, more than 0",
-        "Longest time that one attempt of a job may take.",
+        "Longest time from the moment that a job is first begun to its end.",
         gt=0,
+    )
+    lease: float = setting(
+        "STENOPOOL_LEASE_SECONDS",
+        15.0,
+        "seconds, from 2 to 300",
+        "A job whose worker gives no sign for this long may be taken over by another.",
+        ge=2,
+        le=300,
+    )
+    stall: float = setting(
+        "STENOPOOL_JOB_STALL",
+        120.0,
+        "seconds, more than 0",
+        "Longest time that a stream may stand still, neither sending nor hearing anything, before it is begun anew.",
+        gt=0,
+    )
+    drain: float = setting(
+        "STENOPOOL_DRAIN_SECONDS",
+        30.0,
+        "seconds, from 2 to 3600",
+        "A worker that is told to stop has ended after this long. Jobs go on with another worker.",
+        ge=2,
+        le=3600,
+    )
+    upkeep: float = setting(
+        "STENOPOOL_UPKEEP_SECONDS",
+        60.0,
+        "seconds, from 1 to 86400",
+        "How often one worker of all looks for jobs whose worker and message were both lost.",
+        ge=1,
+        le=86_400,
     )
     retries: int = setting(
         "STENOPOOL_JOB_RETRIES",
         5,
         "a whole number from 0 to 100",
-        "How often a job is tried again after a fault.",
+        "How often a job is tried again after a fault, counted anew from each finished sentence.",
         ge=0,
         le=100,
     )
@@ -252,12 +304,6 @@ def load() -> Settings:
     if wrong:
         raise SettingsError("\n".join(wrong))
     made = Settings(**{field.name: groups[field.name] for field in fields(Settings)})  # type: ignore[arg-type]
-    if made.job.deadline >= made.redis.visibility_timeout:
-        raise SettingsError(
-            f"STENOPOOL_JOB_DEADLINE={made.job.deadline:g} must be below "
-            f"STENOPOOL_VISIBILITY_TIMEOUT={made.redis.visibility_timeout}, or a job is given out again while it runs; "
-            "raise the second or lower the first"
-        )
     return made
 
 

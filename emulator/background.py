@@ -90,5 +90,3 @@ class BackgroundEmulator:
             self._up.set()
         await self._end.wait()
         await self._server.stop()
-        for _ in range(3):  # what was aborted last is closed in the loop's next turns
-            await asyncio.sleep(0)

@@ -143,7 +143,7 @@ class Connection:
         if refusal := service.admission.enter(self._account, command.model, now):
             raise Failure(refusal, REFUSALS[refusal], task_id)
         try:
-            mischief = Mischief(service.faults.take(TASK_KINDS), self._link, task_id)
+            mischief = Mischief(service.faults.take(TASK_KINDS, command.parameters.get("marker")), self._link, task_id)
             record.fault = mischief.fault.kind if mischief.fault else None
             run = TaskRun(command, service, self._link, record, mischief)
         except BaseException:

@@ -37,6 +37,9 @@ class Fault:
     `at` is the moment in a task: "start" (before task-started), "audio" (once `after_ms` of audio have come) or
     "finish" (on finish-task). An `after_ms` above 0 means "audio".
 
+    With a `marker` it is for a task that has the same among its parameters, so that many clients can be hit at once,
+    each by its own.
+
     `value` means, by kind:
       http_status, generation_status   the HTTP status (503); `retry_after` adds that header, in seconds
       close, close_idle                the close code (1011)
@@ -54,6 +57,7 @@ class Fault:
     message: str = "Injected by the emulator."
     keep_open: bool = False
     retry_after: int | None = None
+    marker: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -64,6 +68,8 @@ class Fault:
             number = getattr(self, name)
             if not isinstance(number, int) or number < least:
                 raise ValueError(f"{name}={number!r} must be an integer of at least {least}")
+        if self.marker is not None and (self.kind not in TASK_KINDS or not isinstance(self.marker, str)):
+            raise ValueError(f"marker={self.marker!r} must be text, and kind one of {', '.join(TASK_KINDS)}")
         if not isinstance(self.value, str) and self.kind == "task_failed" and self.value is not None:
             raise ValueError(f"value={self.value!r} must be an error code")
         if not isinstance(self.value, int) and self.kind not in ("task_failed", "garbage") and self.value is not None:
@@ -126,11 +132,11 @@ class Faults:
         with self._lock:
             self._pending.clear()
 
-    def take(self, kinds: tuple[str, ...]) -> Fault | None:
-        """The oldest fault of these kinds, used up once; None when there is none."""
+    def take(self, kinds: tuple[str, ...], marker: object = None) -> Fault | None:
+        """The oldest fault of these kinds that is for anybody or for this marker, used up once; None for none."""
         with self._lock:
             for index, fault in enumerate(self._pending):
-                if fault.kind in kinds:
+                if fault.kind in kinds and fault.marker in (None, marker):
                     left = [dataclasses.replace(fault, times=fault.times - 1)] if fault.times > 1 else []
                     self._pending[index : index + 1] = left
                     return fault

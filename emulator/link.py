@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 
-from aiohttp import WSMessage, web
+from aiohttp import WSMessage, WSMsgType, web
 
 __all__ = ["Link"]
 
@@ -29,13 +30,24 @@ class Link:
         return self._transport.is_closing()
 
     async def receive(self) -> WSMessage:
-        """The next message. A link that is stalled gives none until the client has gone."""
+        """The next message. A link that is stalled gives none any more, only the end when the client has gone."""
         if self.read_pause:
             await asyncio.sleep(self.read_pause)
         message: WSMessage = await self._ws.receive()
-        while self.stalled and not self.is_lost:
+        while self.stalled:
+            if self.is_lost or self._has_hung_up():
+                return WSMessage(WSMsgType.CLOSED, None, None)
             await asyncio.sleep(STALL_CHECK_SECONDS)
         return message
+
+    def _has_hung_up(self) -> bool:
+        """Whether the client has gone, though what it sent before is still unread: the transport would not see it."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None:
+            return True
+        watch = select.poll()
+        watch.register(sock.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))  # Linux has the first
+        return bool(watch.poll(0))
 
     async def send(self, text: str) -> None:
         self._check()

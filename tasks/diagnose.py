@@ -7,8 +7,8 @@ from typing import Any
 from celery import shared_task
 
 from tasks.job.request import JobRequest
+from tasks.stream import translated
 from tasks.transcribe import JobTask
-from tasks.transcription import translated
 from worker.recognition import NoSpeech, Recognizer, hear_tone
 from worker.runtime import runtime
 
@@ -19,7 +19,7 @@ NOTHING = "data:"
 """The audio of a test is made here; what is asked for is the rest of a job: model and parameters."""
 
 
-@shared_task(base=JobTask, bind=True, name="tasks.diagnose")
+@shared_task(base=JobTask, bind=True, name="tasks.diagnose", reject_on_worker_lost=False)
 def diagnose(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     """Borrow a recogniser, let it hear a second of a tone, give it back; say how long each part took.
 

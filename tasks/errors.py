@@ -1,12 +1,16 @@
-"""Why a job ended without a transcript.
+"""Why a job ended without a transcript, or has not ended yet.
 
 JobError                the sentence and the code that the user gets
 ├── BadInput            the request or the recording is wrong
 ├── Refused             the service will not do it: the key, the account, the model, the parameters
 └── Unavailable         something outside failed; trying again may help
+
+NotEnded                another attempt will end it: its message has to stay
+EndedBefore             an earlier delivery of its message has ended it
+Withdrawn               it was cancelled
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class JobError(Exception):
@@ -36,6 +40,32 @@ class Refused(JobError):
 
 
 class Unavailable(JobError):
-    """Raised when the network, the service or a server was at fault."""
+    """Raised when the network, the service or a server was at fault. `retry_after`: it asked for so many seconds."""
 
     retryable: ClassVar[bool] = True
+    retry_after: float | None = None
+
+
+class NotEnded(Exception):
+    """Raised when a job is left to another attempt.
+
+    `seconds` says when that may begin; 0: at once, elsewhere. `error` is why this one failed; None: it did not.
+    """
+
+    def __init__(self, seconds: float, error: JobError | None = None) -> None:
+        super().__init__(seconds, error)
+        self.seconds = seconds
+        self.error = error
+
+
+class EndedBefore(Exception):
+    """Raised when there is nothing left to do: the job's stored `result`, or the `error` that it failed with."""
+
+    def __init__(self, result: dict[str, Any] | None, error: JobError) -> None:
+        super().__init__()
+        self.result = result
+        self.error = error
+
+
+class Withdrawn(Exception):
+    """Raised when a job was cancelled."""

@@ -23,28 +23,55 @@ class Sent:
 
 
 class Meter:
-    """Says how much of a job's audio was sent. Any thread may ask."""
+    """Says how far a job is and what was sent for it, over all its streams. Any thread may ask.
 
-    def __init__(self, rate: int) -> None:
+    `sent_ms`, `streams` and `resumes` are what earlier attempts left.
+    """
+
+    def __init__(self, rate: int, *, sent_ms: int = 0, streams: int = 0, resumes: int = 0) -> None:
+        self.streams = streams
+        self.resumes = resumes
+        self.heard = 0
+        """Events of the service."""
         self._bytes_per_second = rate * BYTES_PER_SAMPLE
+        self._before_ms = sent_ms
+        self._begin_ms = 0
         self._sender: Sender = Sent()
 
     @property
     def ms(self) -> int:
-        """Milliseconds of audio that were sent."""
+        """The place in the recording up to which it was sent, in milliseconds."""
+        return self._begin_ms + self._stream_ms()
+
+    @property
+    def sent_ms(self) -> int:
+        """Milliseconds of audio that were sent, what was sent again included."""
+        return self._before_ms + self._stream_ms()
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a stream is under way."""
+        return not isinstance(self._sender, Sent)
+
+    def seek(self, begin_ms: int) -> None:
+        """The next stream begins at this place of the recording."""
+        self._before_ms, self._begin_ms, self._sender = self.sent_ms, begin_ms, Sent()
+
+    def begin(self, sender: Sender) -> None:
+        """Read from this sender, which has begun with the stream's audio."""
+        self._sender = sender
+        self.streams += 1
+
+    def end(self) -> None:
+        """Keep what was sent; the sender is given back."""
+        self._sender = Sent(self._sender.sent_bytes)
+
+    def _stream_ms(self) -> int:
         sender = self._sender
         sent = sender.sent_bytes
         if self._sender is not sender:  # given back while we read, it may have counted for another job
             sent = self._sender.sent_bytes
         return round(1000 * sent / self._bytes_per_second)
-
-    def begin(self, sender: Sender) -> None:
-        """Read from this sender, which has begun with the job's audio."""
-        self._sender = sender
-
-    def end(self) -> None:
-        """Keep what was sent; the sender is given back."""
-        self._sender = Sent(self._sender.sent_bytes)
 
 
 class Stopwatch:

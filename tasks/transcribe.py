@@ -1,23 +1,23 @@
-"""Celery shell of the main task: decode, call, map errors to retries. Nothing else."""
+"""Celery shell of the main task: decode, call, map how it went to what Celery knows. Nothing else."""
 
 import logging
-import random
-import time
 import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from celery import Task, shared_task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.states import READY_STATES
 
 from config.logs import shown_arguments
-from config.settings import JobSettings, settings
 from tasks import transcription
 from tasks.audio import AudioLimits, open_audio
-from tasks.errors import JobError, Unavailable
+from tasks.audio.reference import AudioReference
+from tasks.errors import BadInput, EndedBefore, JobError, NotEnded, Withdrawn
 from tasks.job.record import JobRecord
 from tasks.job.request import JobRequest
+from worker.handback import first_in_line
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger("worker.tasks")
@@ -31,13 +31,8 @@ class JobTask(Task[Any, Any]):
     throws = (JobError,)
     # What logs, events and Flower show of the result: the job's id, never its transcript.
     resultrepr_maxsize = 48
-    # Seconds until Celery itself tries again, after a worker's child was lost.
-    default_retry_delay = 5
-
-    @property
-    def max_retries(self) -> int:  # type: ignore[override]
-        """The bound for Celery's own retries; ours are bounded by the same number."""
-        return settings().job.retries
+    # A job's tries are counted in its record, where they survive a worker.
+    max_retries = None
 
     def signature_from_request(self, *args: Any, **options: Any) -> Any:
         """The next try's message. Celery would show its arguments as they are in the event that tells of it."""
@@ -49,70 +44,93 @@ class JobTask(Task[Any, Any]):
 @shared_task(base=JobTask, bind=True, name="tasks.transcribe")
 def transcribe(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     """Transcribe the recording that the first argument refers to; the interface's page lists the options."""
-    house = runtime()
-    record = JobRecord(house.redis, str(self.request.id), house.settings.job.ttl)
+    process = runtime()
+    rules = process.settings.job
+    record = JobRecord(process.redis, str(self.request.id), ttl=rules.ttl, lease=rules.lease)
     try:
-        return _attempt(self, house, record, JobRequest.parse(args, options))
+        house = _house(process, str(self.request.hostname), record.job_id)
+        return transcription.run(lambda: JobRequest.parse(args, options), _shown(args, options), record, house)
+    except EndedBefore as before:
+        return _told_again(self, before)
+    except NotEnded as left:
+        _later(self, left)
+    except Withdrawn:
+        _revoked(self)
     except JobError as error:
-        _end(self, house.settings.job, record, error)
-    except SoftTimeLimitExceeded:
-        _end(
-            self, house.settings.job, record, JobError("time_limit", "The worker's time limit ended the job; raise it.")
-        )
-    except Exception as error:
-        log.error("job %s failed unexpectedly: %s at %s", self.request.id, type(error).__name__, _where(error))
-        sentence = f"A fault in Stenopool ({type(error).__name__}); the worker's log says where."
-        _end(self, house.settings.job, record, JobError("internal_error", sentence))
+        # `from None`: texts of libraries may hold a signed address, and Celery stores the whole chain.
+        raise error from None
 
 
-def _attempt(task: JobTask, house: Runtime, record: JobRecord, request: JobRequest) -> dict[str, Any]:
-    attempt = transcription.Attempt(
-        job_id=record.job_id,
-        number=task.request.retries + 1,
-        worker=str(task.request.hostname),
-        deadline=time.monotonic() + house.settings.job.deadline,
-    )
-    audio = house.settings.audio
+def _house(process: Runtime, worker: str, job_id: str) -> transcription.House:
+    audio = process.settings.audio
     limits = AudioLimits(
         max_bytes=audio.max_bytes,
         max_seconds=audio.max_seconds,
         connect_timeout=audio.connect_timeout,
         read_timeout=audio.read_timeout,
     )
-    opener = partial(open_audio, roots=audio.roots, http=house.http, limits=limits)
-    return transcription.run(
-        request,
-        attempt,
-        record=record,
-        recognizers=house.pool,
-        open_audio=lambda ref, rate: opener(ref, rate=rate),
-        follow=house.beat.follow,
+    opener = partial(open_audio, roots=audio.roots, http=process.http, limits=limits)
+    return transcription.House(
+        worker=worker,
+        rules=process.settings.job,
+        redis_patience=process.settings.redis.patience,
+        recognizers=process.pool,
+        open_audio=lambda reference, rate: opener(reference, rate=rate),
+        watch=process.watch,
+        explain=partial(_explained, job_id),
     )
 
 
-def _end(task: JobTask, settings: JobSettings, record: JobRecord, error: JobError) -> NoReturn:
-    again = error.retryable and task.request.retries < settings.retries
+def _shown(args: tuple[Any, ...], options: dict[str, Any]) -> str:
+    """The reference as anybody may see it; none, if it cannot be read."""
     try:
-        (record.waiting if again else record.failed)(error.code, error.sentence)
-    except Unavailable:
-        log.warning("job %s: its end could not be recorded, Redis does not answer", record.job_id)
-    if again:
-        _try_again(task, error, _countdown(task.request.retries, settings))
-    # `from None`: texts of libraries may hold a signed address, and Celery stores the whole chain.
-    raise error from None
+        return AudioReference.parse(args[0] if args else options.get("audio")).shown
+    except BadInput:
+        return ""
 
 
-def _try_again(task: JobTask, error: JobError, countdown: float) -> NoReturn:
+def _explained(job_id: str, error: Exception) -> JobError:
+    if isinstance(error, SoftTimeLimitExceeded):
+        return JobError("time_limit", "The worker's time limit ended the job; raise it.")
+    log.error("job %s failed unexpectedly: %s at %s", job_id, type(error).__name__, _where(error))
+    return JobError("internal_error", f"A fault in Stenopool ({type(error).__name__}); the worker's log says where.")
+
+
+def _later(task: JobTask, left: NotEnded) -> NoReturn:
+    """Leave a message for the next attempt: this one, at once; or a new one, later, before this one is acknowledged."""
+    if not left.seconds:
+        raise Reject("left to another worker", requeue=True) from None
+    retries = task.request.retries + (left.error is not None)  # for those who look on; it bounds nothing
+    message = task.signature_from_request(task.request, countdown=left.seconds, retries=retries)
     try:
-        raise task.retry(exc=error, countdown=countdown) from None
-    except Reject:
-        # The queue did not take the next try. Celery would drop the job here; its message goes back instead.
-        raise Reject(error, requeue=True) from None
+        if not task.request.is_eager:
+            with first_in_line(task.app) as producer:
+                message.apply_async(producer=producer)
+    except Exception:
+        # The queue did not take it, for whatever reason. Celery would drop the job here; the message that there is
+        # goes back instead.
+        raise Reject("the queue takes no other", requeue=True) from None
+    if left.error is None:  # a second delivery: that it waits is no news of the job
+        raise Ignore from None
+    seconds: Any = left.seconds  # whose type Celery's stubs do not know
+    raise Retry(exc=left.error, when=seconds, is_eager=bool(task.request.is_eager), sig=message) from None
 
 
-def _countdown(retries: int, settings: JobSettings) -> float:
-    """Full jitter, so that the jobs of one outage do not come back together."""
-    return random.uniform(0, min(settings.backoff_max, settings.backoff * 2**retries))
+def _told_again(task: JobTask, before: EndedBefore) -> dict[str, Any]:
+    """How the job has ended, if Celery does not know. Else nothing: what is linked to it would be sent once more."""
+    if task.backend.get_state(str(task.request.id)) in READY_STATES:
+        raise Ignore from None
+    if before.result is None:
+        raise before.error from None
+    return before.result
+
+
+def _revoked(task: JobTask) -> NoReturn:
+    if task.backend.get_state(str(task.request.id)) in READY_STATES:
+        raise Ignore from None
+    task.backend.mark_as_revoked(str(task.request.id), "cancelled", request=task.request, store_result=True)
+    task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+    raise Ignore from None
 
 
 def _where(error: Exception) -> str:

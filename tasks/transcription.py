@@ -1,203 +1,272 @@
-"""The use case, top to bottom: reference -> audio -> recogniser -> sentences -> transcript -> record."""
+"""The use case, top to bottom: lease -> reference -> audio -> recogniser -> sentences -> transcript -> record."""
 
+import logging
+import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
+from config.settings import JobSettings
 from tasks.audio import AudioReference, Recording
-from tasks.audio.pacing import paced
-from tasks.errors import JobError, Refused, Unavailable
-from tasks.job.record import JobRecord
+from tasks.audio.pacing import Paced
+from tasks.errors import BadInput, EndedBefore, JobError, NotEnded, Refused, Unavailable, Withdrawn
+from tasks.job.record import Claimed, Held, JobRecord, Over
 from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
-from tasks.transcript.assemble import Timeline, joined, shown
+from tasks.stream import Recognizers, Stream, translated
+from tasks.transcript.assemble import Timeline, joined
 from worker.beat import Pulse
-from worker.pool import OpenFailed, PoolError, PoolTimeout
-from worker.recognition import (
-    Chunk,
-    Final,
-    NoSpeech,
-    OutOfStep,
-    Partial,
-    RecognitionError,
-    Recognizer,
-    Started,
-    TransportError,
-)
+from worker.recognition import DeadlinePassed, Final, Partial
+from worker.stops import Cancelled, LeaseLost, Stop, Stopped
 
 OpenAudio = Callable[[AudioReference, int], AbstractContextManager[Recording]]
 """Opens a reference at a sample rate in hertz."""
 
-Follow = Callable[[Pulse], AbstractContextManager[None]]
-"""Lets the process's heartbeat tell how far a job is, as long as it streams."""
+Watch = Callable[[str, Stop, Pulse], AbstractContextManager[None]]
+"""Lets the process's heartbeat speak for a running job, and ask it to stop: if this key appears, or the worker ends."""
 
-STALE = (TransportError, OutOfStep)
-"""How a connection fails that stood idle for too long: it is dead, or the service believes a task to be running."""
+AWAY = frozenset({"audio_unreachable", "audio_timeout"})
+"""How a server fails that is not there. To a job that has read from it before, this is a fault that passes."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two tries to write a job's end to a Redis that is away."""
 
-class Recognizers(Protocol):
-    """Where a recogniser can be borrowed: the process's pool."""
-
-    def lease(
-        self, timeout: float | None = None, *, borrower: str = "", fresh: bool = False
-    ) -> AbstractContextManager[Recognizer]: ...
+log = logging.getLogger("worker.tasks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """Which try of which job this is, where it runs, and when it must have ended (monotonic seconds)."""
+class House:
+    """What a job uses of the process that it runs in, and by which rules.
 
-    job_id: str
-    number: int
+    `explain` says what an exception means that nobody foresaw. `redis_patience` is in seconds.
+    """
+
     worker: str
-    deadline: float
+    rules: JobSettings
+    redis_patience: float
+    recognizers: Recognizers
+    open_audio: OpenAudio
+    watch: Watch
+    explain: Callable[[Exception], JobError]
 
 
-def run(
-    request: JobRequest,
-    attempt: Attempt,
-    *,
-    record: JobRecord,
-    recognizers: Recognizers,
-    open_audio: OpenAudio,
-    follow: Follow,
-) -> dict[str, Any]:
+def run(parse: Callable[[], JobRequest], shown: str, record: JobRecord, house: House) -> dict[str, Any]:
     """Transcribe one recording and return the result as the interface describes it.
 
+    `parse` gives the request; `shown` is its reference as anybody may see it, empty if it cannot be read.
+
     Raises:
-        JobError: why there is no transcript.
+        JobError: why there is no transcript, and will be none.
+        NotEnded: another attempt goes on.
+        EndedBefore: it has been done.
+        Withdrawn: it was cancelled.
     """
-    reference = AudioReference.parse(request.audio)
-    watch = Stopwatch(queued_at=record.started(reference.shown, attempt.worker, attempt.number))
-    meter = Meter(request.sample_rate)
-    timeline = Timeline()
-    with open_audio(reference, request.sample_rate) as recording:
-        watch.reach("opened")
-        record.recording(recording.duration_ms)
-        stream = Stream(
-            request=request,
-            attempt=attempt,
-            chunks=paced(recording.blocks(), rate=request.sample_rate, pace=request.pace),
-            meter=meter,
-            watch=watch,
-            take=lambda heard: _take(heard, timeline, record, live=request.live),
-        )
-        with translated(), follow(record.following(lambda: meter.ms)):
-            reused = stream.run(recognizers)
-    sentences = timeline.sentences
-    result = {
-        "job_id": attempt.job_id,
-        "audio": reference.shown,
-        "model": request.model,
-        "duration_ms": meter.ms,
-        "text": joined(sentences),
-        "sentences": sentences,
-        "captions": {},
-        "usage": {"audio_ms": meter.ms, "sent_ms": meter.ms, "streams": 1},
-        "timing": watch.timing() | {"reused_connection": reused},
-        "attempts": attempt.number,
-        "resumes": 0,
-        "metadata": request.metadata,
-    }
-    record.succeeded(result)
-    return result
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stream:
-    """One recording's way through a recogniser."""
-
-    request: JobRequest
-    attempt: Attempt
-    chunks: Iterator[Chunk]
-    meter: Meter
-    watch: Stopwatch
-    take: Callable[[Partial | Final], None]
-
-    def run(self, recognizers: Recognizers) -> bool:
-        """Over a warm recogniser; once more over a new one, if the first proves stale before it took any audio.
-
-        Says whether the connection was there before the job needed it.
-        """
-        asked = time.monotonic()
-        with recognizers.lease(borrower=self.attempt.job_id) as recognizer:
-            reused = recognizer.connected_at < asked
-            try:
-                self._over(recognizer)
-                return reused
-            except STALE:
-                if recognizer.took_audio or not reused:
-                    raise
-        with recognizers.lease(borrower=self.attempt.job_id, fresh=True) as recognizer:
-            self._over(recognizer)
-        return False
-
-    def _over(self, recognizer: Recognizer) -> None:
-        self.watch.reach("leased")
-        transcribing = recognizer.transcribe(
-            model=self.request.model,
-            parameters=self.request.wire_parameters(),
-            resources=self.request.wire_resources(),
-            chunks=self.chunks,
-            deadline=self.attempt.deadline,
-            partials=self.request.live,
-        )
-        try:
-            with closing(transcribing) as events:  # a recogniser that is given back must have nothing under way
-                for event in events:
-                    if isinstance(event, Started):
-                        self.meter.begin(recognizer)
-                    elif isinstance(event, Partial | Final):
-                        self.watch.reach("heard")
-                        self.take(event)
-        except NoSpeech:
-            # To the service a recording without speech is a failed task; to its owner it is a transcript without
-            # sentences. Said before all the audio was sent, it is a failure for both.
-            if not recognizer.sent_all:
-                raise
-        finally:
-            self.meter.end()
-
-
-def _take(heard: Partial | Final, timeline: Timeline, record: JobRecord, *, live: bool) -> None:
-    if isinstance(heard, Partial):
-        if live:
-            record.partial(shown(heard.sentence, not_before=timeline.end_ms))
-    elif sentence := timeline.add(heard.sentence):
-        record.final(sentence)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Pool and recognition have their own errors; a job has a code and a sentence."""
     try:
-        yield
-    except RecognitionError as error:
-        raise _as_job_error(error) from None
-    except OpenFailed as failed:
-        # The pool gives up for good only on errors that say themselves that they are not retryable: recognition's.
-        if not isinstance(failed.error, RecognitionError):
+        claim = record.claim(shown, house.worker, house.rules.retries + 1)
+    except Unavailable as error:
+        raise NotEnded(_soon(), error) from None
+    match claim:
+        case Held():  # a second delivery of the message: it stays, in case the holder dies
+            raise NotEnded(claim.seconds + random.uniform(0.1, 1.0))
+        case Over(state="cancelled"):
+            raise Withdrawn
+        case Over():
+            raise EndedBefore(claim.result, JobError(claim.error_code, claim.error))
+    return Attempt(record, house, claim).run(parse)
+
+
+class Attempt:
+    """One worker's work on a job that it has claimed: one stream after the other, as long as each brings a sentence."""
+
+    def __init__(self, record: JobRecord, house: House, claim: Claimed) -> None:
+        self._record = record
+        self._house = house
+        self._claim = claim
+        self._stop = Stop()
+        self._watch = Stopwatch(claim.queued_at)
+        self._deadline = time.monotonic() + house.rules.deadline - claim.elapsed
+        self._was_read = claim.kept > 0 or claim.duration_ms is not None
+        self._duration_ms = claim.duration_ms
+        self._reused: bool | None = None
+
+    def run(self, parse: Callable[[], JobRequest]) -> dict[str, Any]:
+        """See the function of this name."""
+        claim, rules = self._claim, self._house.rules
+        with self._leaving():
+            self._check_claim()
+            request = parse()
+            reference = AudioReference.parse(request.audio)
+        meter = Meter(request.sample_rate, sent_ms=claim.sent_ms, streams=claim.streams, resumes=claim.resumes)
+        pulse = self._record.following(meter, self._stop, stall=rules.stall, deadline=self._deadline)
+        with self._house.watch(self._record.keys.cancel, self._stop, pulse), self._leaving():
+            self._to_the_end(request, reference, meter)
+            result = self._result(request, reference, meter)
+            self._patiently(lambda: self._record.succeeded(result))
+            return result
+
+    # -- from the request to the result --------------------------------------------------------------------------------
+
+    def _check_claim(self) -> None:
+        if self._claim.cancelled:
+            raise Cancelled
+        if self._claim.elapsed > self._house.rules.deadline:
+            raise Refused(DeadlinePassed.code, str(DeadlinePassed()))
+        tries = self._claim.fruitless - 1
+        if tries > self._house.rules.retries:
+            raise JobError(
+                "worker_lost",
+                f"The worker was lost each time that it had begun this job, {tries} times without a new sentence; "
+                "check the recording, and the worker's memory.",
+            )
+
+    def _to_the_end(self, request: JobRequest, reference: AudioReference, meter: Meter) -> None:
+        """Stream after stream. One that fails after a new sentence is followed by another, from that sentence's end."""
+        checkpoint = self._record.checkpoint
+        while True:
+            meter.resumes += checkpoint.count > 0
+            before = checkpoint.count
+            try:
+                return self._stream(request, reference, meter)
+            except Unavailable as error:
+                if checkpoint.count == before:
+                    raise
+                log.info("job %s goes on from %d ms: %s", self._record.job_id, checkpoint.end_ms, error.code)
+                pause = _pause(0, error, self._house.rules)
+            self._stop.wait(pause)
+
+    def _stream(self, request: JobRequest, reference: AudioReference, meter: Meter) -> None:
+        begin_ms, rate = self._record.checkpoint.end_ms, request.sample_rate
+        meter.seek(begin_ms)
+        self._stop.check()
+        with self._opened(reference, rate) as recording:
+            timeline = Timeline(begin_ms)
+            chunks = Paced(recording.blocks(begin_ms), recording.ready, rate=rate, pace=request.pace)
+            if begin_ms:
+                chunks.begin(self._stop.check)
+            stream = Stream(
+                # One process may have two attempts of a job, the earlier of which is about to learn that it is over.
+                borrower=f"{self._record.job_id} {self._record.lease.token[:8]}",
+                request=request,
+                chunks=chunks,
+                deadline=self._deadline,
+                meter=meter,
+                watch=self._watch,
+                stop=self._stop,
+                take=lambda heard: self._take(heard, timeline, meter, live=request.live),
+            )
+            with translated():
+                reused = stream.run(self._house.recognizers)
+        self._reused = reused if self._reused is None else self._reused
+
+    @contextmanager
+    def _opened(self, reference: AudioReference, rate: int) -> Iterator[Recording]:
+        try:
+            with self._house.open_audio(reference, rate) as recording:
+                self._watch.reach("opened")
+                self._was_read = True
+                if recording.duration_ms not in (None, self._duration_ms):
+                    self._duration_ms = recording.duration_ms
+                    self._record.note(duration_ms=recording.duration_ms)
+                yield recording
+        except BadInput as error:
+            if self._was_read and error.code in AWAY:
+                raise Unavailable(error.code, error.sentence) from None
             raise
-        raise _as_job_error(failed.error) from None
-    except PoolTimeout as late:
-        raise Unavailable("no_recognizer", _why(late)) from None
-    except PoolError as error:
-        raise Unavailable("no_recognizer", f"No recogniser could be borrowed: {error}.") from None
+
+    def _take(self, heard: Partial | Final, timeline: Timeline, meter: Meter, *, live: bool) -> None:
+        if isinstance(heard, Partial):
+            if live:
+                self._record.partial(timeline.shown(heard.sentence, meter.ms))
+        elif sentence := timeline.add(heard.sentence, meter.ms):
+            self._record.final(sentence)
+            self._stop.check()
+
+    def _result(self, request: JobRequest, reference: AudioReference, meter: Meter) -> dict[str, Any]:
+        sentences = self._record.checkpoint.sentences
+        return {
+            "job_id": self._record.job_id,
+            "audio": reference.shown,
+            "model": request.model,
+            "duration_ms": meter.ms,
+            "text": joined(sentences),
+            "sentences": sentences,
+            "captions": {},
+            "usage": {"audio_ms": meter.ms, "sent_ms": meter.sent_ms, "streams": meter.streams},
+            "timing": self._watch.timing() | {"reused_connection": bool(self._reused)},
+            "attempts": self._claim.attempt,
+            "resumes": meter.resumes,
+            "metadata": request.metadata,
+        }
+
+    # -- how it is left ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """What ends the block also ends the attempt: its record says how, and the caller learns it."""
+        try:
+            try:
+                yield
+            except LeaseLost:
+                raise
+            except Cancelled:
+                if not self._left(self._record.cancelled):
+                    raise NotEnded(_soon()) from None
+                raise Withdrawn from None
+            except Stopped:
+                self._left(self._record.handed_back)
+                raise NotEnded(0) from None
+            except JobError as error:
+                self._fail(error)
+            except Exception as error:
+                self._fail(self._house.explain(error))
+        except LeaseLost:
+            # Whoever has the job now may hold the very message that we are about to acknowledge: one has to stay.
+            raise NotEnded(self._record.lease.seconds) from None
+
+    def _fail(self, error: JobError) -> NoReturn:
+        """Leave it to another attempt, if one may help and there has not been too much of that in vain; else end it."""
+        rules = self._house.rules
+        vain = self._claim.fruitless if self._record.checkpoint.count == self._claim.kept else 0
+        if error.retryable and vain <= rules.retries:
+            self._left(lambda: self._record.waiting(error.code, error.sentence))
+            raise NotEnded(_pause(max(0, vain - 1), error, rules), error) from None
+        if not self._left(lambda: self._patiently(lambda: self._record.failed(error.code, error.sentence))):
+            raise NotEnded(_soon(), error) from None
+        raise error from None
+
+    def _patiently(self, write: Callable[[], None]) -> None:
+        """Write, and wait for a Redis that is away: what has come so far was paid for. Raises as `Stop.linger`, too."""
+        until = time.monotonic() + self._house.redis_patience
+        while True:
+            try:
+                return write()
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+            self._stop.linger(LOOK_EVERY * random.uniform(0.5, 1.5))
+
+    def _left(self, write: Callable[[], None]) -> bool:
+        """Write how the job is left. If Redis does not take that, the job has not ended: its message must stay."""
+        try:
+            write()
+        except LeaseLost:
+            raise
+        except (Unavailable, Stopped):
+            log.warning("job %s: how it is left could not be recorded, Redis does not answer", self._record.job_id)
+            return False
+        return True
 
 
-def _as_job_error(error: RecognitionError) -> JobError:
-    return (Unavailable if error.retryable else Refused)(error.code, str(error))
+def _soon() -> float:
+    """Seconds until another attempt at what Redis did not take."""
+    return random.uniform(1, 5)
 
 
-def _why(late: PoolTimeout) -> str:
-    if late.last_error:
-        return (
-            f"No recogniser was ready within {late.seconds:.0f} s: the last connection failed with {late.last_error}. "
-            "See what is wrong with: stenopool doctor."
-        )
-    return (
-        f"All recognisers were busy for {late.seconds:.0f} s ({late.figures}): raise RECOGNITION_OBJECTPOOL_SIZE, "
-        "DASHSCOPE_CONNECTION_POOL_SIZE or DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, or lower the worker's concurrency."
-    )
+def _pause(times: int, error: JobError, rules: JobSettings) -> float:
+    """Seconds until the next attempt: full jitter, so that the jobs of one outage do not come back together; and not
+    before the service said.
+    """
+    asked = error.retry_after or 0.0 if isinstance(error, Unavailable) else 0.0
+    return asked + random.uniform(0, min(rules.backoff_max, rules.backoff * 2.0**times))

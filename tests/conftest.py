@@ -16,6 +16,14 @@ from worker import runtime
 pytest_plugins = ["tests.certificates", "tests.recordings", "tests.sites"]
 
 
+def pytest_configure() -> None:
+    """What was compiled is taken instead of its source, and nobody would see that it is an older one."""
+    for source in Path(__file__).parents[1].glob("*/*/*.py"):
+        for compiled in source.parent.glob(f"{source.stem}.*.so"):
+            if compiled.stat().st_mtime < source.stat().st_mtime:
+                pytest.exit(f"{compiled.name} is older than {source}: make plain, or make compiled", 4)
+
+
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
     """Loads the settings in an environment that holds just these variables."""

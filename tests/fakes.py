@@ -1,7 +1,7 @@
 """Small stand-ins that speak the real interfaces."""
 
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,10 @@ class FakeClock:
 
 
 class FakeRecognizer:
-    """Says Started, sends all the audio (or `takes` chunks), then gives the events (or the error) it was made with."""
+    """Says Started, sends all the audio (or `takes` chunks), then gives the events (or the error) it was made with.
+
+    `interruptions` are what it was interrupted by; while a task is in flight, that is raised in the next event's place.
+    """
 
     def __init__(self, *events: Event | Exception, connected_at: float = 0.0, takes: int | None = None) -> None:
         self.connected_at = connected_at
@@ -30,6 +33,8 @@ class FakeRecognizer:
         self.sent_bytes = 0
         self.heard = b""
         self.asked: dict[str, Any] = {}
+        self.interruptions: list[Exception] = []
+        self._why: Exception | None = None
         self._events = events
         self._takes = takes
 
@@ -42,6 +47,7 @@ class FakeRecognizer:
         chunks: Iterator[Chunk],
         deadline: float,
         partials: bool = True,
+        ready: Callable[[], Sequence[Chunk]] = tuple,
     ) -> Generator[Event, None, None]:
         self.asked = {
             "model": model,
@@ -52,6 +58,17 @@ class FakeRecognizer:
         }
         self.took_audio = self.sent_all = False
         self.sent_bytes = 0
+        self._why = None
+        for event in self._said(chunks, partials):
+            if self._why is not None:
+                raise self._why
+            yield event
+
+    def interrupt(self, why: Exception) -> None:
+        self.interruptions.append(why)
+        self._why = self._why or why
+
+    def _said(self, chunks: Iterator[Chunk], partials: bool) -> Iterator[Event]:
         yield Started("t")
         for chunk in itertools.islice(chunks, self._takes):
             self.took_audio = True
@@ -79,6 +96,7 @@ class FakeRecognizers:
         self.lent = list(lent)
         self.borrowers: list[str] = []
         self.fresh: list[bool] = []
+        self.turned_away: list[str] = []
         self.returned = 0
 
     @contextmanager
@@ -92,3 +110,6 @@ class FakeRecognizers:
             yield lent
         finally:
             self.returned += 1
+
+    def turn_away(self, borrower: str) -> None:
+        self.turned_away.append(borrower)

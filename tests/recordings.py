@@ -14,31 +14,37 @@ from av.audio.stream import AudioStream
 from emulator.stack import Stack
 
 
+def written(folder: Path, samples: "array[int]", rate: int = 16_000) -> Path:
+    """A recording in a folder."""
+    path = folder / f"{uuid.uuid4().hex}.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(samples.tobytes())
+    return path
+
+
+def counting(seconds: float) -> "array[int]":
+    """Samples that carry a counter, so that what arrives proves itself."""
+    samples = array("H", (n % 65_536 for n in range(round(seconds * 16_000))))
+    return array("h", samples.tobytes())
+
+
 @pytest.fixture
 def wav(stack: Stack) -> Callable[..., Path]:
     """Makes a recording in the folder that jobs may name."""
 
     def make(samples: "array[int]", rate: int = 16_000) -> Path:
-        path = stack.folder / "audio" / f"{uuid.uuid4().hex}.wav"
-        with wave.open(str(path), "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(2)
-            out.setframerate(rate)
-            out.writeframes(samples.tobytes())
-        return path
+        return written(stack.folder / "audio", samples, rate)
 
     return make
 
 
 @pytest.fixture
 def counter(wav: Callable[..., Path]) -> Callable[[float], Path]:
-    """Makes a recording whose samples carry a counter, so that what arrives proves itself."""
-
-    def make(seconds: float) -> Path:
-        samples = array("H", (n % 65_536 for n in range(round(seconds * 16_000))))
-        return wav(array("h", samples.tobytes()))
-
-    return make
+    """Makes a recording whose samples carry a counter."""
+    return lambda seconds: wav(counting(seconds))
 
 
 @pytest.fixture

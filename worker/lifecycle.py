@@ -6,13 +6,14 @@
 
 Threads and gevent send no `worker_process_init`, solo sends no `worker_process_shutdown`; the rest is Celery's. Before
 all of these `celeryd_init` sets the size of a worker that was given none, and `worker_before_create_process` is the
-parent's last word before a child is forked.
+parent's last word before a child is forked. `worker_shutting_down` is sent while jobs still run, and begins the drain.
 """
 
 import contextlib
 import gc
 import logging
 import os
+import signal
 import time
 from typing import Any
 
@@ -25,7 +26,9 @@ from celery.signals import (
     worker_before_create_process,
     worker_process_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutdown,
+    worker_shutting_down,
 )
 from celery.utils.nodenames import default_nodename
 from celery.utils.sysinfo import cpu_budget  # type: ignore[attr-defined]
@@ -33,7 +36,7 @@ from kombu.utils import functional
 
 from config import logs
 from config.settings import SettingsError, settings, unknown
-from worker import descriptors, preload, runtime
+from worker import descriptors, drain, preload, runtime
 from worker.sizing import cautions, jobs_at_once, policy
 
 CLOSE_TIMEOUT = 1.0
@@ -144,6 +147,28 @@ def shape(kind: str, concurrency: int) -> tuple[int, int]:
     if kind == PREFORK:
         return concurrency, 1
     return 1, 1 if kind == SOLO else concurrency
+
+
+@worker_shutting_down.connect
+def begin_to_end(sig: str = "", **_: Any) -> None:
+    """Sent by the signal's handler, whatever the main thread does: under solo it is in the midst of a job."""
+    drain.drain.begin()
+    if sig == "SIGINT":
+        signal.signal(signal.SIGINT, leave_now)
+
+
+@worker_ready.connect
+def take_quit_at_its_word(**_: Any) -> None:
+    signal.signal(signal.SIGQUIT, leave_now)
+
+
+def leave_now(*_: Any) -> None:
+    """SIGQUIT, or a second Ctrl-C: whoever sends it does not want to wait.
+
+    Celery's own handler ends each task in its pool's way: threads cannot, and gevent loses the task's message. To leave
+    at once loses nothing: leases and messages come free by themselves.
+    """
+    os._exit(1)
 
 
 @worker_process_shutdown.connect

@@ -2,22 +2,33 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import Settings, settings
-from worker.beat import Beat, impatient
+from worker.beat import Beat, Pulse, impatient
+from worker.drain import drain
 from worker.http import HttpLimits, HttpPool
 from worker.pool import Pool
 from worker.recognition import Endpoint, Limits, Recognizer, RecognizerHooks
 from worker.recognition.transport import shared_context
 from worker.report import Process, Reporter
 from worker.sizing import policy
+from worker.stops import Stop, Stops
 
 REDIS_CONNECTIONS = 32
 """Most connections of a process to Redis. A command takes well under a millisecond, so many streams share few."""
+
+REDIS_PATIENCE = 2.0
+"""Seconds for a connection to Redis, and for each answer. No stream waits longer for it; what must be written is tried
+again by those who can wait."""
+
+TO_A_SENTENCE = 0.5
+"""The share of the time for draining in which a job may still come to the end of its sentence."""
 
 
 class Runtime:
@@ -33,6 +44,7 @@ class Runtime:
             _http_limits(settings, streams), allow_private=settings.audio.allow_private, context=shared_context()
         )
         self.beat = Beat(impatient(settings.redis.url))
+        self.stops = Stops(drain.elapsed, TO_A_SENTENCE * settings.job.drain)
         self.reporter: Reporter | None = None
 
     def __repr__(self) -> str:
@@ -45,6 +57,13 @@ class Runtime:
             process = Process(worker=worker, pool=kind, streams=self.streams)
             self.reporter = Reporter(process, self.pool, self.hooks.load)
             self.beat.carry(self.reporter)
+
+    @contextmanager
+    def watch(self, cancel_key: str, stop: Stop, pulse: Pulse) -> Iterator[None]:
+        """Let the heartbeat speak for a running job, and ask it to stop when that key appears or the worker ends."""
+        self.beat.carry(self.stops)
+        with self.stops.listening(cancel_key, stop), self.beat.follow(pulse):
+            yield
 
     def close(self, timeout: float) -> None:
         """Close what is open, in at most about three times `timeout` seconds."""
@@ -59,18 +78,18 @@ class Runtime:
 
 
 def redis_client(url: str) -> redis.Redis:
-    """A client that waits for a free connection instead of failing, rides over short faults, and always ends its waits.
+    """A client that waits a little for a free connection, tries once more over a new one, and then gives up.
 
     A command whose answer was lost is sent again, so every write must be one that may come twice.
     """
     connections = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=REDIS_CONNECTIONS,
-        timeout=10,
-        socket_timeout=5,
-        socket_connect_timeout=5,
+        timeout=2 * REDIS_PATIENCE,
+        socket_timeout=REDIS_PATIENCE,
+        socket_connect_timeout=REDIS_PATIENCE,
         health_check_interval=25,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=3),
+        retry=Retry(NoBackoff(), retries=1),
     )
     return redis.Redis.from_pool(connections)
 
@@ -85,7 +104,13 @@ def recognizer_hooks(settings: Settings) -> RecognizerHooks:
         connect_timeout=upstream.connect_timeout,
         write_timeout=upstream.write_timeout,
     )
-    limits = Limits(started=upstream.started_timeout, finished=upstream.read_timeout, write=upstream.write_timeout)
+    limits = Limits(
+        started=upstream.started_timeout,
+        finished=upstream.read_timeout,
+        write=upstream.write_timeout,
+        quiet=upstream.quiet,
+        pong=upstream.pong,
+    )
     return RecognizerHooks(endpoint, limits, settings.pool.warm_up_model)
 
 

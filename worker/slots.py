@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from celery.bootsteps import StartStopStep
 
+from worker.handback import HandBack
+
 LOOK_EVERY = 0.02
 """Seconds that a slot stays empty at most."""
 
@@ -33,7 +35,7 @@ class Window(Protocol):
 class FreeSlots(StartStopStep):
     """Puts itself into each new connection of a consumer whose pool is green."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = (HandBack,)  # which replaces what is wrapped here
 
     def include_if(self, parent: Any) -> bool:
         return bool(getattr(parent.pool, "is_green", False))

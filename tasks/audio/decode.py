@@ -80,9 +80,12 @@ class DecodedRecording:
             kept = block[max(0, start - position) * 2 :]
             position += len(block) // 2
             self._bounds.check_position(position)
-            if kept:
-                yield kept
+            yield kept  # empty up to there, so that whoever waits can look up
         self._bounds.check_complete(position)
+
+    def ready(self) -> bytes:
+        """None: to decode takes time."""
+        return b""
 
     # -- opening ---------------------------------------------------------------------------------------------------
 

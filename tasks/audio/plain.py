@@ -24,6 +24,8 @@ class PlainRecording:
         seconds = Fraction(samples.size // 2, rate) if tap.seekable() else None
         self._bounds = Bounds(shown, rate, seconds, limits, exact=True)
         self._bounds.check_declared()
+        self._begin = self._position = 0  # bytes of the samples: from where they are wanted, and the next to be read
+        self._half = b""
         self.duration_ms = None if seconds is None else round(seconds * 1000)
 
     def __repr__(self) -> str:
@@ -31,23 +33,39 @@ class PlainRecording:
 
     def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
         """See `Recording.blocks`."""
-        begin = min(start_ms * self._rate // 1000 * 2, self._samples.size)
-        position = self._go_near(begin)
-        half = b""  # a sample of which the source gave only the first byte so far
-        while position < self._samples.size:
-            # Up to the end of a block, however short the source's answers are: so that chunks are seldom joined.
-            to_end = _BLOCK - (position - begin) % _BLOCK
-            block = self._read(min(to_end, self._samples.size - position))
+        self._begin = min(start_ms * self._rate // 1000 * 2, self._samples.size)
+        self._position = self._go_near(self._begin)
+        return self._rest()
+
+    def ready(self) -> bytes:
+        """See `Recording.ready`."""
+        block = self._tap.ready(self._wanted())
+        return self._whole(block) if block else b""
+
+    def _rest(self) -> Iterator[bytes]:
+        while wanted := self._wanted():
+            block = self._tap.read(wanted)
+            self._tap.check()
             if not block:
                 break
-            kept = half + block[max(0, begin - position) :]
-            position += len(block)
-            self._bounds.check_position(position // 2)
-            whole = len(kept) // 2 * 2
-            kept, half = kept[:whole], kept[whole:]
-            if kept:
-                yield kept
-        self._bounds.check_complete(position // 2)
+            whole = self._whole(block)
+            if whole or self._position <= self._begin:  # empty on the way there, so that whoever waits can look up
+                yield whole
+        self._bounds.check_complete(self._position // 2)
+
+    def _wanted(self) -> int:
+        """Bytes up to the end of a block, however short the source's answers are: so that chunks are seldom joined."""
+        to_end = _BLOCK - (self._position - self._begin) % _BLOCK
+        return min(to_end, self._samples.size - self._position)
+
+    def _whole(self, block: bytes) -> bytes:
+        """What is wanted of the next bytes, in whole samples: a source may give the half of one."""
+        kept = self._half + block[max(0, self._begin - self._position) :]
+        self._position += len(block)
+        self._bounds.check_position(self._position // 2)
+        whole = len(kept) // 2 * 2
+        self._half = kept[whole:]
+        return kept[:whole]
 
     def _go_near(self, begin: int) -> int:
         """Bring the reader to this byte of the samples, or to the first where there is no seeking."""
@@ -55,10 +73,5 @@ class PlainRecording:
         if self._tap.seekable():
             self._tap.seek(self._samples.offset + begin)
             return begin
-        self._read(self._samples.offset)  # was looked at, so the tap has it
+        self._tap.read(self._samples.offset)  # was looked at, so the tap has it
         return 0
-
-    def _read(self, size: int) -> bytes:
-        data = self._tap.read(size)
-        self._tap.check()
-        return data

@@ -26,6 +26,12 @@ class Recording(Protocol):
         through as it is.
         """
 
+    def ready(self) -> bytes:
+        """The next block, if it can be had without any wait; none where it might need one, and at the end.
+
+        Any thread may ask, as long as nobody else asks or takes a block at that time. Raises what `blocks` raises.
+        """
+
 
 class Bounds:
     """Judges the length of one recording: what is declared against what came, and both against the limits.

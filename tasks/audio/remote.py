@@ -69,6 +69,9 @@ class RemoteFile:
             )
         return data
 
+    def ready(self, size: int, /) -> bytes:
+        return b""
+
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Only notes the place: the request is made by the next read, if there is one."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)

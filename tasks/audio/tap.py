@@ -55,6 +55,18 @@ class Tap:
         self._position += len(data)
         return data
 
+    def ready(self, size: int) -> bytes:
+        """What `read` could give without any wait; none where it might have to."""
+        if self._error is not None or self._head is None:
+            return b""
+        if self._position < len(self._head):
+            return self.read(size)
+        if self._file.seekable() and self._file.tell() != self._position:
+            self._file.seek(self._position)
+        data = self._file.ready(size)
+        self._position += len(data)
+        return data
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         try:
             base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]

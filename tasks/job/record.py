@@ -4,150 +4,327 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 
-from tasks.errors import Unavailable
-from tasks.job.keys import JobKeys
-from tasks.job.progress import Progress
+from tasks.compact import compact
+from tasks.errors import JobError, Unavailable
+from tasks.job.checkpoint import Checkpoint
+from tasks.job.keys import ENDED, JobKeys
+from tasks.job.lease import GONE, OVER, TAKEN, Lease, event, fenced
+from tasks.job.pulse import Figures, JobPulse
 from worker.script import Call, Script, Value
+from worker.stops import LeaseLost, Stop
 
-EVENTS_KEPT = 10_000
-"""About how many events a job's stream keeps, the newest. The finished sentences are all kept, in the list."""
-
-_EVENT = f"redis.call('XADD', KEYS[3], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'type', ARGV[2], 'data', ARGV[3])"
-_EXPIRE = "for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end"
-
-TELL = Script(f"""
-{_EVENT}
-if ARGV[4] then redis.call('HSET', KEYS[1], unpack(ARGV, 4)) end
-{_EXPIRE}
+QUEUED = Script(f"""
+if redis.call('EXISTS', KEYS[1]) == 1 then return end
+{event("'state'", "ARGV[2]")}
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
 """)
-"""Tells an event and sets fields of the hash."""
+"""Tells of a job that was sent, if nobody knows of it yet. Not fenced: nobody holds it."""
 
-BEGIN = Script(f"""
-local queued_at = redis.call('HGET', KEYS[1], 'queued_at')
-redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[1], 'error', 'error_code', 'duration_ms', 'ended_at', 'result')
-{_EVENT}
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-{_EXPIRE}
-return queued_at
-""")
-"""The same for an attempt, after what an earlier one left was removed."""
+PASSING = ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
+"""How an error begins with which Redis says that it cannot now. Another one of no class of its own says that the
+command is wrong, and will be again.
+"""
 
-MEASURE = Script(f"""
-redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
-{_EXPIRE}
-""")
-"""Sets a field of which no event tells."""
+MESSAGE_LOST = "message_lost"
+"""How a job failed that nobody was left to end. Nothing of it is on its way: another message is its sender's wish."""
 
-KEEP = Script(f"""
-if redis.call('LLEN', KEYS[2]) == tonumber(ARGV[4]) then
-    redis.call('RPUSH', KEYS[2], ARGV[3])
-    {_EVENT}
+RUNNING = "cjson.encode({state = 'running', attempt = attempt})"
+
+CLAIM = Script(f"""
+local job = redis.call('HMGET', KEYS[1], 'state', 'result', 'error_code', 'error')
+if (job[1] == 'failed' and job[3] ~= '{MESSAGE_LOST}') or job[1] == 'succeeded' or job[1] == 'cancelled' then
+    return {{'ended', unpack(job)}}
 end
-{_EXPIRE}
+local holder = redis.call('GET', KEYS[4])
+if holder and holder ~= ARGV[1] then return {{'held', redis.call('PTTL', KEYS[4])}} end
+local time, seen = redis.call('TIME'), tonumber(redis.call('HGET', KEYS[1], 'seen_at'))
+local now, moment = tonumber(time[1]), string.format('%d.%06d', time[1], time[2])
+if not holder and job[1] == 'running' and seen then
+    local told = redis.pcall('INFO', 'server')
+    local up = tonumber(type(told) == 'string' and string.match(told, 'uptime_in_seconds:(%d+)') or nil)
+    local left = up and tonumber(ARGV[2]) - 1000 * up
+    if up and left > 0 and seen + 1 < now - up then return {{'held', left}} end
+end
+redis.call('HSET', KEYS[1], 'seen_at', now)
+if not holder then
+    local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+    local fruitless = redis.call('HINCRBY', KEYS[1], 'fruitless', 1)
+    redis.call('HSETNX', KEYS[1], 'started_at', moment)
+    redis.call('HSET', KEYS[1], 'state', 'running', 'token', ARGV[1], 'worker', ARGV[4])
+    if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'audio', ARGV[5]) end
+    redis.call('HDEL', KEYS[1], 'error', 'error_code', 'orphaned_at', 'ended_at')
+    if fruitless <= tonumber(ARGV[6]) then {event("'state'", RUNNING)} end
+end
+redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[2])
+for _, i in ipairs({{1, 2, 3, 5}}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+return {{'claimed', moment, redis.call('LLEN', KEYS[2]), redis.call('EXISTS', KEYS[5]),
+    unpack(redis.call('HMGET', KEYS[1],
+        'attempts', 'fruitless', 'resumes', 'streams', 'sent_ms', 'duration_ms', 'started_at', 'queued_at'))}}
 """)
-"""Keeps a sentence only if the list is as long as its writer believes, so that a second sending does nothing."""
+"""Takes the lease, unless the job has ended or somebody holds it. Its own second sending finds what the first did.
+
+While Redis was away no lease could be renewed: when it is back, who held a job has the time of a lease to say so.
+"""
+
+TELL = fenced(event("ARGV[4]", "ARGV[5]"))
+"""Tells an event."""
+
+NOTE = fenced("redis.call('HSET', KEYS[1], unpack(ARGV, 4))")
+"""Sets fields of which no event tells."""
+
+LEAVE = fenced(f"""
+if redis.call('LLEN', KEYS[2]) < tonumber(ARGV[6]) then return 'gone' end
+{event("'state'", "ARGV[4]")}
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+if ARGV[5] == 'ended' then redis.call('DEL', KEYS[5]) end
+if ARGV[5] == 'spared' and tonumber(redis.call('HGET', KEYS[1], 'fruitless') or 0) > 0 then
+    redis.call('HINCRBY', KEYS[1], 'fruitless', -1)
+end
+redis.call('DEL', KEYS[4])
+""")
+"""Ends the lease and says in which state the job is left: `ended`; `again`; or `spared`, if this try is not counted."""
+
+RESTORE = Script(f"""
+local known = redis.call('EXISTS', KEYS[1], KEYS[4]) > 0
+if known and redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 'taken' end
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[2])
+{event("'state'", "ARGV[4]")}
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+return 'ok'
+""")
+"""Makes the record anew in a Redis that has lost it, unless somebody else has begun the job there meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """The job is ours. What earlier attempts left: how many sentences, how much was sent, how often it was resumed.
+
+    `attempt` counts all tries, this one included; `fruitless` those since the last new sentence.
+    """
+
+    attempt: int
+    fruitless: int
+    kept: int
+    resumes: int
+    streams: int
+    sent_ms: int
+    duration_ms: int | None
+    started_at: float
+    elapsed: float
+    """Seconds since the job was first begun, at `started_at`, both by Redis' clock."""
+    queued_at: float | None
+    cancelled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """Somebody else works on the job; his lease ends after so many seconds unless he renews it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Over:
+    """The job has ended: its state, and its result or why there is none."""
+
+    state: str
+    result: dict[str, Any] | None
+    error_code: str
+    error: str
 
 
 class JobRecord:
-    """Writes one job's record. Every method is one round trip, and every key it touches gets a new time to live.
+    """Writes one job's record, in the name of a lease. Every key it touches gets a new time to live.
 
-    The client sends a command again when its answer was lost. A state or a partial may then be told twice; a sentence
-    is kept once. Not here: who may write. That is the lease's business.
+    The client sends a command again when its answer was lost: a state or a partial may then be told twice, a sentence
+    is kept once.
 
-    Raises, from every method:
+    Raises, from every method but `queued`:
         Unavailable: Redis does not answer.
+        JobError: it refuses for good.
+        LeaseLost: somebody else has taken the job over.
     """
 
-    def __init__(self, client: "redis.Redis", job_id: str, ttl: int) -> None:
+    def __init__(self, client: "redis.Redis", job_id: str, *, ttl: int, lease: float) -> None:
         self.job_id = job_id
         self._client = client
-        self._keys = tuple(JobKeys(job_id))
+        self.keys = JobKeys(job_id)
         self._ttl = ttl
-        self._attempt = 0
-        self._kept = 0
+        self.lease = Lease(tuple(self.keys), seconds=lease, ttl=ttl)
+        self.checkpoint = Checkpoint(self.lease)
+        self._fields: dict[str, Value] = {}
+        self._figures: Callable[[], dict[str, Value]] = dict
 
     def __repr__(self) -> str:
-        return f"<JobRecord {self.job_id}>"
+        return f"<JobRecord {self.job_id}, {self.checkpoint!r}>"
 
     def queued(self, audio: str) -> None:
-        """Say that the job was sent. `audio` is the reference as it may be shown."""
+        """Say that the job was sent. `audio` is the reference as it may be shown. Raises Unavailable."""
         told = {"state": "queued"}
-        self._state(TELL, told, {**told, "audio": audio, "queued_at": time.time()})
+        fields = _flat({**told, "audio": audio, "queued_at": time.time()})
+        self._run(QUEUED.call(tuple(self.keys), self._ttl, _json(told), *fields))
 
-    def started(self, audio: str, worker: str, attempt: int) -> float | None:
-        """Say that an attempt has begun; remove what an earlier one left. Returns `queued_at` if the sender gave it."""
-        self._attempt, self._kept = attempt, 0
-        fields: dict[str, Value] = {
-            "state": "running",
-            "audio": audio,
-            "worker": worker,
-            "attempts": attempt,
-            "resumes": 0,
-            "progress_ms": 0,
-            "started_at": time.time(),
+    def claim(self, audio: str, worker: str, most_tries: int = 10**9) -> Claimed | Held | Over:
+        """Take the job, if it is to be had, with the sentences that earlier attempts have finished.
+
+        After so many tries in vain nobody is told that it runs: it is taken only to be ended.
+        """
+        kind, *rest = self._run(self.lease.call(CLAIM, worker, audio, most_tries))
+        if kind == b"ended":
+            return _over(*rest)
+        if kind == b"held":
+            return Held(seconds=max(0, rest[0]) / 1000)
+        claimed = _claimed(*rest)
+        begun = f"{claimed.started_at:.6f}"
+        self._fields = {"audio": audio, "worker": worker, "attempts": claimed.attempt, "started_at": begun}
+        if claimed.kept:
+            self.checkpoint.load(
+                json.loads(one) for one in _asked(lambda: self._client.lrange(self.keys.sentences, 0, -1))
+            )
+        return claimed
+
+    def following(self, figures: Figures, stop: Stop, *, stall: float, deadline: float) -> JobPulse:
+        """What a heartbeat says for this attempt, until `deadline` (monotonic seconds) and a little longer."""
+        self._figures = lambda: {
+            "sent_ms": figures.sent_ms,
+            "streams": figures.streams,
+            "resumes": figures.resumes,
         }
-        queued_at = self._state(BEGIN, {"state": "running", "attempt": attempt}, fields)
-        return float(queued_at) if queued_at else None
+        return JobPulse(self.lease, self.checkpoint, figures, stop, stall=stall, deadline=deadline)
 
-    def recording(self, duration_ms: int | None) -> None:
-        """Say how long the recording claims to be."""
-        if duration_ms is not None:
-            self._run(MEASURE.call(self._keys, self._ttl, "duration_ms", duration_ms))
-
-    def following(self, sent_ms: Callable[[], int]) -> Progress:
-        """What a heartbeat tells of the attempt that has begun: how much audio was sent, asked in its own thread."""
-        return Progress(self._keys, self._attempt, self._ttl, sent_ms)
-
-    def progress(self, sent_ms: int) -> None:
-        """Say now how much audio was sent, whatever the state."""
-        self._run(MEASURE.call(self._keys, self._ttl, "progress_ms", sent_ms))
-
-    def final(self, sentence: Mapping[str, Any]) -> None:
-        """Keep a finished sentence and tell those who follow."""
-        self._run(KEEP.call(self._keys, self._ttl, "final", _json(sentence), self._kept))
-        self._kept += 1
+    def note(self, **fields: Value) -> None:
+        """Set fields of the hash, such as `duration_ms`."""
+        self._fields |= fields
+        self._write(lambda: self.lease.call(NOTE, *_flat(fields)))
 
     def partial(self, sentence: Mapping[str, Any]) -> None:
-        """Tell those who follow what the open sentence says so far."""
-        self._run(TELL.call(self._keys, self._ttl, "partial", _json(sentence)))
+        """Tell those who follow what the open sentence says so far; nobody, while Redis is away."""
+        if not self.checkpoint.is_late:
+            try:
+                self._write(lambda: self.lease.call(TELL, "partial", _json(sentence)))
+            except Unavailable:
+                self.checkpoint.is_late = True
+
+    def final(self, sentence: Mapping[str, Any]) -> None:
+        """Keep a finished sentence and tell those who follow; while Redis is away the heartbeat does it later."""
+        self.checkpoint.add(sentence)
+        if not self.checkpoint.is_late:
+            try:
+                self.save()
+            except Unavailable:
+                self.checkpoint.is_late = True
+
+    def save(self) -> None:
+        """Write the sentences that Redis does not have yet."""
+        while (batch := self.checkpoint.next()) is not None:
+            if self._answered(batch.call):
+                self.checkpoint.saved(batch)
 
     def succeeded(self, result: Mapping[str, Any]) -> None:
         """Store the result and close the record."""
-        told, ms = {"state": "succeeded"}, result["duration_ms"]
-        fields = {**told, "ended_at": time.time(), "duration_ms": ms, "progress_ms": ms, "result": _json(result)}
-        self._state(TELL, told, fields)
+        ms = result["duration_ms"]
+        self._leave("ended", {"state": "succeeded"}, duration_ms=ms, progress_ms=ms, result=_json(result))
+
+    def failed(self, code: str, sentence: str) -> None:
+        """Say why there is no transcript and close the record. The finished sentences stay."""
+        self._leave("ended", {"state": "failed", "error_code": code, "error": sentence})
+
+    def cancelled(self) -> None:
+        """Close the record of a job that was not wanted any more. The finished sentences stay."""
+        self._leave("ended", {"state": "cancelled"})
 
     def waiting(self, code: str, sentence: str) -> None:
         """Say why the attempt failed, and that there will be another."""
-        told = {"state": "queued", "error_code": code, "error": sentence}
-        self._state(TELL, told, {**told, "queued_at": time.time()})
+        self._leave("again", {"state": "queued", "error_code": code, "error": sentence})
 
-    def failed(self, code: str, sentence: str) -> None:
-        """Say why there is no transcript and close the record."""
-        told = {"state": "failed", "error_code": code, "error": sentence}
-        self._state(TELL, told, {**told, "ended_at": time.time()})
+    def handed_back(self) -> None:
+        """Leave the job to another worker, who goes on at once. Nothing went wrong, so this try is not counted."""
+        self._leave("spared", {"state": "queued"})
 
-    def _state(self, script: Script, told: Mapping[str, Value], fields: Mapping[str, Value]) -> Any:
-        """Tell of a new state, and set these fields of the hash."""
-        pairs = itertools.chain.from_iterable(fields.items())
-        return self._run(script.call(self._keys, self._ttl, "state", _json(told), *pairs))
+    def _leave(self, how: str, told: Mapping[str, Value], **fields: Value) -> None:
+        self.save()
+        moment = "ended_at" if told["state"] in ENDED else "queued_at"
+        pairs = _flat({**told, moment: time.time(), **self._figures(), **fields})
+        self._write(lambda: self.lease.call(LEAVE, _json(told), how, self.checkpoint.count, *pairs))
+
+    def _write(self, call: Callable[[], Call]) -> None:
+        while not self._answered(call()):
+            self.save()
+
+    def _answered(self, call: Call) -> bool:
+        """Whether Redis did it. If not, it had lost the record, which is now there again but for its sentences."""
+        answer = self._run(call)
+        if answer == OVER and call.script is not LEAVE:
+            raise LeaseLost  # somebody has ended the job meanwhile, and it was not this attempt
+        if answer == GONE:
+            self.checkpoint.replay()
+            told = {"state": "running", "attempt": self._fields["attempts"]}
+            fields = _flat({"state": "running", "token": self.lease.token, **self._fields})
+            answer = self._run(self.lease.call(RESTORE, _json(told), *fields))
+            if answer != TAKEN:
+                return False
+        if answer == TAKEN:
+            raise LeaseLost
+        return True
 
     def _run(self, call: Call) -> Any:
-        try:
-            return call.run(self._client)
-        except redis.RedisError as error:
-            sentence = f"Redis did not take the job's record ({type(error).__name__}); the job is tried again."
-            raise Unavailable("redis_unavailable", sentence) from None
+        return _asked(lambda: call.run(self._client))
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """What Redis answers. Raises JobError."""
+    try:
+        return ask()
+    except redis.RedisError as error:
+        raise _as_job_error(error) from None
+
+
+def _as_job_error(error: redis.RedisError) -> JobError:
+    kind = type(error).__name__
+    wrong = type(error) is redis.ResponseError and not str(error).startswith(PASSING)
+    if wrong or isinstance(error, NoPermissionError):
+        return JobError("redis_refused", f"Redis refuses the job's record ({kind}); look at its rights and its keys.")
+    return Unavailable("redis_unavailable", f"Redis did not take the job's record ({kind}); the job is tried again.")
+
+
+def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Claimed:
+    attempt, fruitless, resumes, streams, sent_ms = (int(field or 0) for field in fields[:5])
+    duration_ms, started_at, queued_at = fields[5:]
+    return Claimed(
+        attempt=attempt,
+        fruitless=fruitless,
+        kept=kept,
+        resumes=resumes,
+        streams=streams,
+        sent_ms=sent_ms,
+        duration_ms=int(duration_ms) if duration_ms else None,
+        started_at=float(started_at or now),
+        elapsed=max(0.0, float(now) - float(started_at or now)),
+        queued_at=float(queued_at) if queued_at else None,
+        cancelled=bool(cancelled),
+    )
+
+
+def _over(state: bytes, result: bytes | None, code: bytes | None, error: bytes | None) -> Over:
+    return Over(
+        state=state.decode(),
+        result=json.loads(result) if result else None,
+        error_code=(code or b"").decode(),
+        error=(error or b"").decode(),
+    )
+
+
+def _flat(fields: Mapping[str, Value]) -> tuple[Value, ...]:
+    return tuple(itertools.chain.from_iterable(fields.items()))
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    # "replace": half a surrogate pair, which JSON can carry and UTF-8 cannot, must not cost a transcript.
-    return _ENCODER.encode(value).encode("utf-8", "replace")
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    return compact(value, "replace")  # an odd character must not cost a transcript

@@ -4,7 +4,6 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TypedDict
 
-from tasks.transcript.packed import PackedList
 from worker.recognition import Sentence as HeardSentence
 
 
@@ -28,40 +27,45 @@ class Sentence(TypedDict):
 
 
 class Timeline:
-    """One channel's sentences: in time order, never overlapping, whatever the service's clock did."""
+    """One channel's sentences as one stream after the other tells them: in time order, never overlapping, whatever the
+    service's clock did.
 
-    def __init__(self, channel: int = 0) -> None:
-        self.end_ms = 0
-        """Where the last sentence ends; 0 before the first."""
-        self._sentences: PackedList[Sentence] = PackedList()
+    A stream counts from its own beginning, which lies at `begin_ms` of the recording: where the last sentence of those
+    before it ended.
+    """
+
+    def __init__(self, begin_ms: int = 0, channel: int = 0) -> None:
+        self.end_ms = begin_ms
+        """Where the last sentence ends; where the stream begins, before its first."""
+        self._begin_ms = begin_ms
         self._channel = channel
 
-    @property
-    def sentences(self) -> list[Sentence]:
-        """All of them, unpacked anew each time: ask once, at the end."""
-        return list(self._sentences)
+    def add(self, heard: HeardSentence, sent_ms: int) -> Sentence | None:
+        """Take a finished sentence; None when it says nothing.
 
-    def add(self, heard: HeardSentence) -> Sentence | None:
-        """Take a finished sentence; None when it says nothing."""
+        `sent_ms` is the place in the recording up to which it was sent. What lies beyond it has not been heard, and
+        another stream may have to begin at the sentence's end.
+        """
         if not heard.text.strip():
             return None
-        sentence = shown(heard, self._channel, not_before=self.end_ms)
-        self._sentences.append(sentence)
+        sentence = self.shown(heard, max(sent_ms, self.end_ms))
         self.end_ms = sentence["end_time"]
         return sentence
 
+    def shown(self, heard: HeardSentence, not_after: int) -> Sentence:
+        """A sentence as users see it. An open one ends where it has been heard to."""
 
-def shown(heard: HeardSentence, channel: int = 0, *, not_before: int = 0) -> Sentence:
-    """A sentence as users see it. An open one ends where it has been heard to."""
-    words = [_word(word.begin_time, word.end_time, word.text, word.punctuation, not_before) for word in heard.words]
-    begin = max(heard.begin_time, not_before)
-    end = max(heard.end_time, begin)
-    return Sentence(begin_time=begin, end_time=end, text=heard.text.strip(), channel=channel, words=words)
+        def at(ms: int, not_before: int) -> int:
+            return min(max(self._begin_ms + ms, not_before), not_after)
 
-
-def _word(begin: int, end: int, text: str, punctuation: str, not_before: int) -> Word:
-    begin = max(begin, not_before)
-    return Word(begin_time=begin, end_time=max(end, begin), text=text, punctuation=punctuation)
+        begin = at(heard.begin_time, self.end_ms)
+        end = at(heard.end_time, begin)
+        words: list[Word] = []
+        for word in heard.words:
+            first = at(word.begin_time, self.end_ms)
+            last = at(word.end_time, first)
+            words.append(Word(begin_time=first, end_time=last, text=word.text, punctuation=word.punctuation))
+        return Sentence(begin_time=begin, end_time=end, text=heard.text.strip(), channel=self._channel, words=words)
 
 
 def joined(sentences: Iterable[Sentence]) -> str:

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
+from tasks.compact import compact
+
 T = TypeVar("T")
 
 BLOCK_BYTES = 8192
@@ -38,7 +40,7 @@ class PackedList(Generic[T]):
         Raises:
             TypeError: JSON cannot carry it; nothing was taken.
         """
-        packed = _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+        packed = compact(value, "surrogatepass")
         self._open += b"," if self._open else b"["
         self._open += packed
         if len(self._open) >= BLOCK_BYTES:
@@ -49,7 +51,3 @@ class PackedList(Generic[T]):
 
 def _values(block: bytes) -> Any:
     return json.loads(block.decode("utf-8", "surrogatepass") + "]")
-
-
-# Not as ASCII: two halves of a surrogate pair, each a character of its own, would come back as one character.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

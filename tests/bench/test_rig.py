@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.climb import OfficialCrowd
+from bench.climb import BARE, PROGRAMS, SDK, ProgramCrowd
 from bench.rig import Rig, Worker, rig
 from emulator.stack import NotReady
 
@@ -69,9 +69,10 @@ def test_a_job_that_fails_is_told(it: Rig, worker: Worker) -> None:
         worker.wait(worker.send(1, (it.folder / "missing.wav").as_uri()), PATIENCE)
 
 
-def test_the_official_sdk_streams_to_the_same_server(it: Rig) -> None:
+@pytest.mark.parametrize("way", [SDK, BARE])
+def test_what_is_no_worker_streams_to_the_same_server(it: Rig, way: str) -> None:
     with ExitStack() as stack:
-        crowd = OfficialCrowd(it, stack)
+        crowd = ProgramCrowd(it, stack, PROGRAMS[way])
         crowd.grow(2)
         assert crowd.subject.window(1.0).audio_seconds == pytest.approx(2, abs=0.7)
         crowd.grow(3)

@@ -41,6 +41,13 @@ def test_the_ratio_is_to_the_official_sdk_at_like_load_over_the_same_scheme() ->
     assert [cell(found, row, "SDK/this") for row in range(4)] == ["0.7 (0.7)", "1.0 (1.0)", "30.0 (30.0)", "-"]
 
 
+def test_the_machine_s_drift_is_shared_by_measuring_the_sdk_once_more_at_the_end() -> None:
+    found = report(level(SDK, 80, window(80, 6000)), level(THREADS, 2000, window(2000, 200)))
+    found.again.append(level(SDK, 80, window(80, 4000)))
+    assert [cell(found, row, "SDK/this") for row in range(3)] == ["0.8 (0.8)", "25.0 (25.0)", "1.2 (1.2)"]
+    assert [cell(found, row, "way") for row in range(3)] == ["SDK ws", "threads ws", "SDK ws"]
+
+
 def test_memory_is_what_each_stream_more_takes() -> None:
     first, more = level(THREADS, 100, pss_mb=(100.0,)), level(THREADS, 1124, pss_mb=(150.0,))
     assert (memory(first, first), memory(more, first)) == ("-", "50 KB")

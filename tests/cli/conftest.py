@@ -6,7 +6,7 @@ import pytest
 import redis
 from celery import Celery
 
-from tasks.job.record import JobRecord
+from tasks.job.record import Claimed, JobRecord
 
 PATIENCE = 10.0
 """Seconds for what another thread does; never reached unless something is broken."""
@@ -18,13 +18,24 @@ def result(text: str) -> dict[str, Any]:
     return {"text": text, "duration_ms": 2000}
 
 
+def record_of(client: redis.Redis, job_id: str = "j") -> JobRecord:
+    """The record of a job, as its client or a worker writes it."""
+    return JobRecord(client, job_id, ttl=100, lease=10)
+
+
+def taken(record: JobRecord, audio: str = "https://host/call.mp3") -> JobRecord:
+    """A worker takes the job."""
+    assert isinstance(record.claim(audio, "w@h"), Claimed)
+    return record
+
+
 def transcribed(record: JobRecord, audio: str) -> None:
     """What a worker writes of a job that goes well; the text is the recording's name."""
     name = audio.split("?")[0].rsplit("/", 1)[-1]
-    record.started(audio, "w@h", 1)
-    record.recording(2000)
+    taken(record, audio)
+    record.note(duration_ms=2000)
     record.partial({"text": name[:1], "begin_time": 0})
-    record.progress(1000)
+    record.note(progress_ms=1000)
     record.final({"text": name, "begin_time": 0, "end_time": 2000})
     record.succeeded(result(name))
 
@@ -73,7 +84,7 @@ class FakeWorker:
     def _take(self, message: Any) -> None:
         self.messages.append(message)
         (audio,) = message.payload[0]
-        self._act(JobRecord(self._client, message.headers["id"], 100), audio)
+        self._act(record_of(self._client, message.headers["id"]), audio)
         message.ack()
 
 

@@ -55,6 +55,12 @@ def test_the_record_lives_as_long_as_the_settings_say(start_app: Start, client: 
     assert 0 < client.ttl(f"stenopool:job:{{{job.id}}}") <= 60
 
 
+def test_a_job_is_cancelled_by_a_key_that_lives_as_long_as_a_record(start_app: Start, client: redis.Redis) -> None:
+    steno = Client(start_app(STENOPOOL_JOB_TTL="60"), client, settings())
+    steno.cancel("j")
+    assert 0 < client.ttl("stenopool:job:{j}:cancel") <= 60
+
+
 def test_only_the_message_s_body_holds_what_is_secret_in_a_reference(app: Celery, steno: Client) -> None:
     job = steno.send(SIGNED, {"metadata": {"patient": "hush"}})
 

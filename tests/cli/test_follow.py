@@ -16,7 +16,7 @@ from cli.follow import Line
 from config.settings import settings
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
-from tests.cli.conftest import PATIENCE, result, transcribed
+from tests.cli.conftest import PATIENCE, record_of, result, taken, transcribed
 
 JOB = Job("j", "https://host/call.mp3", "call.mp3")
 
@@ -42,7 +42,7 @@ def console(screen: io.StringIO, live: bool = False) -> Console:
 
 @pytest.fixture
 def record(client: redis.Redis) -> JobRecord:
-    return JobRecord(client, "j", ttl=100)
+    return record_of(client)
 
 
 @pytest.fixture
@@ -76,39 +76,38 @@ def test_a_line_of_a_job_without_a_record_is_queued(line: Line, progress: Progre
 
 
 def test_a_line_shows_how_much_of_the_recording_was_sent(line: Line, record: JobRecord, progress: Progress) -> None:
-    record.started("https://host/call.mp3", "w@h", 1)
-    record.progress(1500)
+    taken(record).note(progress_ms=1500)
     line.refresh()
     assert (progress.tasks[0].total, progress.tasks[0].fields["seconds"]) == (None, "1.5 s")
 
-    record.recording(2000)
+    record.note(duration_ms=2000)
     line.refresh()
     assert (progress.tasks[0].completed, progress.tasks[0].total) == (1500, 2000)
     assert progress.tasks[0].fields["seconds"] == "1.5/2.0 s"
 
 
 def test_a_line_shows_the_newest_text(line: Line, record: JobRecord, progress: Progress) -> None:
-    record.started("https://host/call.mp3", "w@h", 1)
+    taken(record)
     line.refresh()
     assert said(progress) == "running"
     record.partial({"text": "good mor"})
     line.refresh()
     assert said(progress) == "good mor"
-    record.final({"text": "Good morning."})
+    record.final({"text": "Good morning.", "end_time": 9})
     line.refresh()
     assert said(progress) == "Good morning."
 
 
 def test_of_a_long_text_the_end_is_shown(line: Line, record: JobRecord, progress: Progress) -> None:
-    record.started("https://host/call.mp3", "w@h", 1)
-    record.final({"text": "x" + "y" * follow.WIDTH})
+    taken(record)
+    record.final({"text": "x" + "y" * follow.WIDTH, "end_time": 9})
     line.refresh()
     assert said(progress) == "y" * follow.WIDTH
 
 
 def test_a_line_of_a_job_that_will_be_tried_again_says_why(line: Line, record: JobRecord, progress: Progress) -> None:
-    record.started("https://host/call.mp3", "w@h", 1)
-    record.final({"text": "Good morning."})
+    taken(record)
+    record.final({"text": "Good morning.", "end_time": 9})
     record.waiting("server_fault", "The service has a fault.")
     line.refresh()
     assert said(progress) == "queued: The service has a fault." and not line.ended
@@ -118,6 +117,7 @@ def test_a_line_of_a_job_that_will_be_tried_again_says_why(line: Line, record: J
 def test_a_line_of_an_ended_job_is_read_no_more(
     line: Line, record: JobRecord, progress: Progress, client: redis.Redis, end: str
 ) -> None:
+    taken(record)
     if end == "succeeded":
         record.succeeded(result("one"))
     else:
@@ -133,7 +133,7 @@ def test_a_line_of_an_ended_job_is_read_no_more(
 def test_the_speed_is_of_audio_against_the_time_it_took(
     line: Line, record: JobRecord, progress: Progress, client: redis.Redis
 ) -> None:
-    record.succeeded({"text": "", "duration_ms": 30_000})
+    taken(record).succeeded({"text": "", "duration_ms": 30_000})
     client.hset("stenopool:job:{j}", mapping={"started_at": 100.0, "ended_at": 110.0})
     line.refresh()
     assert progress.tasks[0].fields["speed"] == "×3.0"
@@ -142,7 +142,7 @@ def test_the_speed_is_of_audio_against_the_time_it_took(
 def test_the_speed_of_a_running_job_is_that_so_far(
     line: Line, record: JobRecord, progress: Progress, client: redis.Redis
 ) -> None:
-    record.progress(10_000)
+    taken(record).note(progress_ms=10_000)
     client.hset("stenopool:job:{j}", "started_at", time.time() - 10)
     line.refresh()
     assert 0.5 <= float(progress.tasks[0].fields["speed"].removeprefix("×")) <= 1.0
@@ -151,7 +151,7 @@ def test_the_speed_of_a_running_job_is_that_so_far(
 def test_clocks_that_disagree_show_no_speed(
     line: Line, record: JobRecord, progress: Progress, client: redis.Redis
 ) -> None:
-    record.progress(1000)
+    taken(record).note(progress_ms=1000)
     client.hset("stenopool:job:{j}", "started_at", time.time() + 1000)
     line.refresh()
     assert progress.tasks[0].fields["speed"] == ""
@@ -165,17 +165,16 @@ def test_nothing_to_follow_ends_at_once(steno: Client) -> None:
 
 
 def test_jobs_are_followed_until_all_have_ended(steno: Client, client: redis.Redis) -> None:
-    records = [JobRecord(client, name, ttl=100) for name in ("a", "b", "c")]
+    records = [record_of(client, name) for name in ("a", "b", "c")]
     jobs = [Job(one.job_id, "", f"{one.job_id}.wav") for one in records]
     screen = Screen(awaited="Good mor")
 
     def work() -> None:
-        records[0].started("https://host/a.wav", "w@h", 1)
-        records[0].partial({"text": "Good mor"})
+        taken(records[0], "https://host/a.wav").partial({"text": "Good mor"})
         assert screen.shown.wait(PATIENCE)
         for record in records[:2]:
             transcribed(record, "https://host/x")
-        records[2].failed("not_audio", "It is not audio.")
+        taken(records[2]).failed("not_audio", "It is not audio.")
 
     writer = threading.Thread(target=work, daemon=True)
     writer.start()
@@ -195,7 +194,7 @@ class Staffed(Client):
 
     def workers(self) -> list[str]:
         self.asked += 1
-        transcribed(JobRecord(self.redis, "j", 100), "https://host/call.mp3")
+        transcribed(record_of(self.redis), "https://host/call.mp3")
         return ["celery@a"]
 
 
@@ -239,7 +238,7 @@ def test_a_job_that_waits_while_a_worker_answers_is_not_explained(
 def test_a_job_that_has_begun_is_never_a_reason_to_ask_for_workers(
     start_app: Callable[..., Any], client: redis.Redis, record: JobRecord, impatient: None
 ) -> None:
-    record.started("https://host/call.mp3", "w@h", 1)
+    taken(record)
     record.partial({"text": "Good mor"})
     screen, staffed = Screen(awaited="Good mor"), Staffed(start_app(), client, settings())
 

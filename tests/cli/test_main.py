@@ -1,6 +1,8 @@
 import json
 import runpy
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from cli.main import cli, deliver, main, to_stdout
 from config.settings import settings
 from emulator.background import BackgroundEmulator
 from emulator.stack import free_port
-from tasks.job.record import JobRecord
-from tests.cli.conftest import result, transcribed
+from tasks.job.record import Claimed, JobRecord
+from tests.cli.conftest import PATIENCE, record_of, result, taken, transcribed
 
 Start = Callable[..., Celery]
 Hire = Callable[..., Any]
@@ -36,7 +38,7 @@ def app(start_app: Start) -> Celery:
 
 @pytest.fixture
 def record(client: redis.Redis) -> JobRecord:
-    return JobRecord(client, "j", ttl=100)
+    return record_of(client)
 
 
 def stenopool(*words: str) -> Result:
@@ -48,7 +50,7 @@ def refused(record: JobRecord, audio: str) -> None:
     if audio.endswith(".wav"):
         transcribed(record, audio)
     else:
-        record.failed("not_audio", "It is not audio.")
+        taken(record, audio).failed("not_audio", "It is not audio.")
 
 
 # -- transcribe --------------------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ def test_a_job_that_another_client_sent_can_be_watched(
     app: Celery, record: JobRecord, form: str, given_out: str
 ) -> None:
     record.queued("https://host/calls/call.mp3")
-    record.succeeded(result("Hello."))
+    taken(record, "https://host/calls/call.mp3").succeeded(result("Hello."))
     done = stenopool("watch", "--format", form, "j")
     assert (done.exit_code, done.stdout) == (0, given_out)
     assert "call.mp3" in done.stderr and "calls" not in done.stderr
@@ -174,7 +176,7 @@ def test_a_watched_job_that_was_cancelled_is_a_failure(app: Celery, record: JobR
 
 def test_the_status_is_a_line_for_each_field_but_the_result(app: Celery, record: JobRecord) -> None:
     record.queued("https://host/call.mp3")
-    record.succeeded(result("Hello."))
+    taken(record, "https://host/calls/call.mp3").succeeded(result("Hello."))
     done = stenopool("status", "j")
     assert done.exit_code == 0 and "Hello." not in done.stdout
     assert "state        succeeded\n" in done.stdout and "duration_ms  2000\n" in done.stdout
@@ -192,6 +194,99 @@ def test_the_status_as_json_is_one_object(app: Celery, record: JobRecord) -> Non
 def test_an_unknown_job_is_a_sentence(app: Celery, command: str) -> None:
     done = stenopool(command, "no-such-job")
     assert (done.exit_code, done.stdout) == (1, "") and "Redis knows no job no-such-job" in done.stderr
+
+
+# -- cancel ------------------------------------------------------------------------------------------------------------
+
+CANCEL = "stenopool:job:{j}:cancel"
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_job_that_has_not_begun_is_cancelled_when_its_turn_comes(
+    app: Celery, record: JobRecord, client: redis.Redis, is_known: bool
+) -> None:
+    if is_known:
+        record.queued("https://host/call.mp3")
+    done = stenopool("cancel", "j")
+    assert (done.exit_code, done.stdout) == (0, "") and "cancelled when its turn comes" in done.stderr
+    assert 0 < int(str(client.ttl(CANCEL))) <= settings().job.ttl
+    claim = record.claim("https://host/call.mp3", "w@h")
+    assert isinstance(claim, Claimed) and claim.cancelled
+
+
+def test_so_is_one_that_waits_for_its_next_attempt(app: Celery, record: JobRecord, client: redis.Redis) -> None:
+    taken(record).waiting("throttled", "Later.")
+    assert "cancelled when its turn comes" in stenopool("cancel", "j").stderr and client.exists(CANCEL)
+
+
+class Obedient(threading.Thread):
+    """A worker that looks for a job's key, and ends it."""
+
+    def __init__(self, record: JobRecord, client: redis.Redis, end: Callable[[JobRecord], None]) -> None:
+        super().__init__(daemon=True)
+        self._record, self._client, self._end = record, client, end
+
+    def run(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while not self._client.exists(CANCEL):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        self._end(self._record)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda record: record.cancelled(), "Cancelled.\n"),
+        (lambda record: record.succeeded(result("Hello.")), "The job is asked to stop; see: stenopool status j\n"),
+    ],
+    ids=["it is cancelled", "it ends before"],
+)
+def test_one_that_runs_is_waited_for(
+    app: Celery, record: JobRecord, client: redis.Redis, end: Callable[[JobRecord], None], said: str
+) -> None:
+    worker = Obedient(taken(record), client, end)
+    worker.start()
+    done = stenopool("cancel", "j")
+    worker.join(PATIENCE)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", said)
+
+
+def test_one_that_does_not_end_in_time_is_said_to_be_asked(
+    app: Celery, record: JobRecord, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.CANCEL_TAKES == 5.0
+    monkeypatch.setattr(module, "CANCEL_TAKES", 0.0)
+    taken(record)
+    done = stenopool("cancel", "j")
+    assert done.exit_code == 0 and "is asked to stop; see: stenopool status j" in done.stderr
+    assert client.exists(CANCEL)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (lambda record: record.succeeded(result("Hello.")), "succeeded"),
+        (lambda record: record.failed("not_audio", "It is not audio."), "failed"),
+        (lambda record: record.cancelled(), "cancelled"),
+    ],
+    ids=["succeeded", "failed", "cancelled"],
+)
+def test_of_one_that_has_ended_nothing_is_left_to_cancel(
+    app: Celery, record: JobRecord, client: redis.Redis, end: Callable[[JobRecord], None], state: str
+) -> None:
+    end(taken(record))
+    done = stenopool("cancel", "j")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"Nothing is left to cancel: the job is {state}." in done.stderr and not client.exists(CANCEL)
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "cancel"])
+def test_an_id_that_no_job_can_have_is_a_sentence(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run_main(monkeypatch, command, "no such job") == 1
+    assert "no such job" in capsys.readouterr().err
 
 
 # -- doctor and the rest -----------------------------------------------------------------------------------------------
@@ -221,7 +316,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
     return end.value.code
 
 
-@pytest.mark.parametrize("words", [("status", "j"), ("transcribe", "https://host/a.wav")])
+@pytest.mark.parametrize("words", [("status", "j"), ("cancel", "j"), ("transcribe", "https://host/a.wav")])
 def test_no_redis_is_a_sentence(
     start_app: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
@@ -239,7 +334,7 @@ def test_help_needs_no_settings(given: Callable[..., Any], monkeypatch: pytest.M
     monkeypatch.setenv("STENOPOOL_JOB_TTL", "1")
     done = stenopool("--help")
     assert done.exit_code == 0
-    assert all(command in done.stdout for command in ("transcribe", "status", "watch", "doctor"))
+    assert all(command in done.stdout for command in ("transcribe", "status", "watch", "cancel", "pool", "doctor"))
 
 
 def test_the_version_is_that_of_the_package() -> None:

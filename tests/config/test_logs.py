@@ -3,8 +3,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery.exceptions import Reject
 
-from config.logs import NoMessageBodies, RedactingFormatter, configure, redacted, shown_arguments
+from config.logs import NoMessageBodies, NoTraceOfGivingBack, RedactingFormatter, configure, redacted, shown_arguments
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,10 @@ def test_configuring_sends_every_line_to_stderr_once(capsys: pytest.CaptureFixtu
     configure()
     logging.getLogger("worker.pool").info("opened")
     assert capsys.readouterr().err.count("worker.pool: opened") == 1
+
+
+def test_a_message_that_is_given_back_is_no_fault_in_the_log() -> None:
+    for error, shown in ((Reject("left", requeue=True), False), (ValueError("left"), True)):
+        record = logging.LogRecord("celery.app.trace", logging.WARNING, "", 1, "Task", (), (type(error), error, None))
+        assert NoTraceOfGivingBack().filter(record)
+        assert (record.levelname, bool(record.exc_info)) == (("WARNING", True) if shown else ("INFO", False))

@@ -18,6 +18,11 @@ def test_without_any_variable_the_defaults_hold(given: Given) -> None:
     assert (found.pool.size, found.pool.connections, found.pool.idle_time) == (None, None, 50.0)
     assert (found.audio.roots, found.audio.allow_private) == ((), False)
     assert found.upstream.key() is None
+    assert (found.upstream.quiet, found.upstream.pong) == (20.0, 10.0)
+    assert (found.redis.visibility_timeout, found.redis.patience) == (30, 900.0)
+    job = found.job
+    assert (job.deadline, job.lease, job.stall, job.drain) == (86_400.0, 15.0, 120.0, 30.0)
+    assert (job.retries, job.backoff, job.backoff_max) == (5, 2.0, 120.0)
 
 
 def test_an_empty_variable_counts_as_not_given(given: Given) -> None:
@@ -48,6 +53,17 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(given: Given, tmp_path:
         ("STENOPOOL_AUDIO_ROOTS", "/no/such/folder", "absolute folders"),
         ("STENOPOOL_AUDIO_ROOTS", "relative", "absolute folders"),
         ("DASHSCOPE_API_KEY_FILE_PATH", "/no/such/file", "a readable file"),
+        ("STENOPOOL_UPSTREAM_QUIET", "0", "seconds, more than 0"),
+        ("STENOPOOL_UPSTREAM_PONG", "0", "seconds, more than 0"),
+        ("STENOPOOL_UPSTREAM_PONG", "inf", "seconds, more than 0"),
+        ("STENOPOOL_VISIBILITY_TIMEOUT", "4", "whole seconds, at least 5"),
+        ("STENOPOOL_VISIBILITY_TIMEOUT", "5.5", "whole seconds, at least 5"),
+        ("STENOPOOL_REDIS_PATIENCE", "0", "seconds, more than 0"),
+        ("STENOPOOL_JOB_STALL", "0", "seconds, more than 0"),
+        ("STENOPOOL_JOB_STALL", "nan", "seconds, more than 0"),
+        ("STENOPOOL_LEASE_SECONDS", "nan", "seconds, from 2 to 300"),
+        ("STENOPOOL_DRAIN_SECONDS", "soon", "seconds, from 2 to 3600"),
+        ("STENOPOOL_JOB_RETRIES", "-1", "a whole number from 0 to 100"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(given: Given, name: str, value: str, allowed: str) -> None:
@@ -65,9 +81,18 @@ def test_every_wrong_value_is_named_at_once(given: Given) -> None:
     ]
 
 
-def test_a_job_must_end_before_its_message_is_given_out_again(given: Given) -> None:
-    with pytest.raises(SettingsError, match="STENOPOOL_JOB_DEADLINE=60 must be below STENOPOOL_VISIBILITY_TIMEOUT=60"):
-        given(STENOPOOL_JOB_DEADLINE="60", STENOPOOL_VISIBILITY_TIMEOUT="60")
+@pytest.mark.parametrize("name", ["STENOPOOL_LEASE_SECONDS", "STENOPOOL_DRAIN_SECONDS"])
+def test_a_time_has_both_its_bounds(given: Given, name: str) -> None:
+    most = {"STENOPOOL_LEASE_SECONDS": "300", "STENOPOOL_DRAIN_SECONDS": "3600"}[name]
+    assert given(**{name: "2"}) and given(**{name: most})
+    for beyond in ("1.9", f"{most}.1"):
+        with pytest.raises(SettingsError, match=f"{name}={beyond} is not valid.*Allowed: seconds, from 2 to {most}"):
+            given(**{name: beyond})
+
+
+def test_a_job_may_last_longer_than_its_message_is_left_without_a_sign(given: Given) -> None:
+    found = given(STENOPOOL_JOB_DEADLINE="3600", STENOPOOL_VISIBILITY_TIMEOUT="5")
+    assert (found.job.deadline, found.redis.visibility_timeout) == (3600.0, 5)
 
 
 def test_secrets_are_in_no_representation_and_no_sentence(given: Given) -> None:

@@ -20,6 +20,13 @@ def test_the_oldest_suitable_fault_is_taken():
     assert faults.pending == ()
 
 
+def test_a_fault_with_a_marker_waits_for_the_task_that_has_it():
+    faults = Faults()
+    faults.add(Fault(kind="abort", marker="mine"), Fault(kind="close"))
+    taken = [faults.take(TASK_KINDS, marker) for marker in ("yours", "yours", None, "mine", "mine")]
+    assert [fault and fault.kind for fault in taken] == ["close", None, None, "abort", None]
+
+
 def test_a_fault_without_a_taker_happens_at_once():
     faults = Faults()
     done: list[Fault] = []
@@ -48,6 +55,8 @@ def test_audio_to_wait_for_sets_the_moment():
         ({"kind": "close", "after_ms": "1"}, "after_ms='1' must be"),
         ({"kind": "close", "value": "x"}, "value='x' must be an integer"),
         ({"kind": "task_failed", "value": 5}, "value=5 must be an error code"),
+        ({"kind": "abort", "marker": 5}, "marker=5 must be text"),
+        ({"kind": "no_pong", "marker": "x"}, "marker='x' must be text, and kind one of abort"),
     ],
 )
 def test_a_wrong_fault_says_what_is_allowed(wire, said):

@@ -32,6 +32,16 @@ def test_accept_never(emulator, connect):
     connect(emulator).begin()
 
 
+def test_a_fault_with_a_marker_passes_other_tasks_by(emulator, connect):
+    emulator.faults.add(Fault(kind="task_failed", marker="mine"))
+    audio = {"format": "pcm", "sample_rate": 16000}
+    connect(emulator).begin(parameters={**audio, "marker": "yours"})
+    client = connect(emulator)
+    client.start(parameters={**audio, "marker": "mine"})
+    assert client.failure()[0] == "InternalError"
+    assert [task.fault for task in emulator.logbook.tasks] == [None, "task_failed"]
+
+
 def test_no_pong(emulator, connect):
     emulator.faults.add(Fault(kind="no_pong"))
     client = connect(emulator)
@@ -168,8 +178,10 @@ def test_silent_neither_reads_nor_writes(start, connect):
         for _ in range(1000):  # the first pings may be answered: the audio is still on its way through the engine
             client.ws.ping()
             assert client.ws.recv_data(control_frame=True)[0] == websocket.ABNF.OPCODE_PONG
+    client.audio(counter(8 * SECOND))
     client.ws.shutdown()
     assert emulator.logbook.wait_until(lambda book: book.connections_open == 0)
+    assert emulator.logbook.tasks[0].audio_bytes <= 3 * 3200
 
 
 def test_a_slow_reader_does_not_blame_the_client(start, connect):

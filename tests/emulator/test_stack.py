@@ -3,12 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
-from emulator.stack import NotReady, Process, Stack, answers, free_port
+from emulator.stack import NotReady, Process, Stack, answers, free_port, is_listening
 from emulator.valkey import command, embedded, installed
 
 Run = Callable[..., Process]
@@ -75,14 +77,33 @@ def test_a_stack_that_does_not_come_up_stops_what_it_started(tmp_path: Path) -> 
     assert stack.processes == []
 
 
-def test_nobody_answers_at_a_free_port() -> None:
-    assert not answers(free_port())
+def test_what_a_stack_runs_can_be_started_again_where_it_was(tmp_path: Path) -> None:
+    with Stack(tmp_path, valkey_options=("--data", str(tmp_path))) as stack:
+        with redis.Redis.from_url(stack.redis_url) as client:
+            client.set("kept", 1)
+            stack.valkey.stop()
+            stack.start_valkey().wait_until(stack.valkey_answers)
+            assert client.get("kept") == b"1"
+            stack.valkey.stop()
+            stack.start_valkey("--host", "127.0.0.1").wait_until(stack.valkey_answers)
+            assert client.get("kept") is None
+        stack.emulator.stop()
+        stack.start_emulator().wait_until(is_listening)
+        urllib.request.urlopen(f"{stack.http_url}/logbook", timeout=10).close()
+        assert stack.upstream_url in stack.emulator.output
+
+
+def test_nobody_answers_at_a_free_port_and_no_client_is_given_it() -> None:
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 10 and max(ports) < 32_768
+    assert not any(map(answers, ports))
 
 
 def test_the_embedded_server_is_real_and_keeps_nothing(valkey: str, tmp_path: Path) -> None:
     assert "valkey-server" in embedded()
     line = command("valkey-server", "127.0.0.1", 1)
-    assert line[line.index("--save") + 1] == "" and line[line.index("--maxmemory-policy") + 1] == "noeviction"
+    assert (line[line.index("--save") + 1], line[line.index("--appendonly") + 1]) == ("", "no")
+    assert line[line.index("--maxmemory-policy") + 1] == "noeviction"
 
 
 def test_a_machine_without_a_server_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_6_the_network_is_named_as_the_limit(
     for _ in range(2):
         site.send(long, pace=50)
 
-    eventually(lambda: "bandwidth" in limits(site), "the limit", timeout=20)
+    eventually(lambda: "bandwidth" in limits(site), "the limit", timeout=60)
 
 
 def test_6_the_processor_is_named_as_the_limit(

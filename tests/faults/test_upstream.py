@@ -9,17 +9,21 @@ import pytest
 Site = Any
 Counter = Callable[[float], Path]
 
-# A fault that passes: the job is tried again, on another connection, and succeeds.
+# A fault that passes, after a sentence has come: the same attempt goes on from there, over another connection.
 PASSING: dict[str, dict[str, Any]] = {
-    "the task fails for throttling": {"kind": "task_failed", "value": "Throttling.RateQuota"},
     "the task fails in mid-stream": {"kind": "task_failed", "value": "InternalError", "after_ms": 1500},
     "the connection is closed in mid-stream": {"kind": "close", "value": 1011, "after_ms": 1500},
     "the connection is cut in mid-stream": {"kind": "abort", "after_ms": 1500},
     "a frame is cut in half": {"kind": "truncated_frame", "after_ms": 1500},
     "a message is not JSON": {"kind": "garbage", "after_ms": 1500},
     "a message is binary": {"kind": "binary", "after_ms": 1500},
-    "the task never finishes": {"kind": "no_task_finished", "at": "finish"},
     "the service falls silent": {"kind": "silent", "after_ms": 1500},
+}
+
+# A fault that passes, before a sentence has come: the job is tried again.
+BEFORE_A_SENTENCE: dict[str, dict[str, Any]] = {
+    "the task fails for throttling": {"kind": "task_failed", "value": "Throttling.RateQuota"},
+    "the connection is cut after half a second": {"kind": "abort", "after_ms": 500},
 }
 
 # A fault that shows before any audio was sent: the same attempt goes on, on another connection.
@@ -42,18 +46,42 @@ def site(sites: Callable[..., Site]) -> Site:
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_a_fault_that_passes_costs_an_attempt_and_a_connection(
+def test_a_fault_that_passes_costs_a_connection_and_what_was_said_of_a_sentence(
     site: Site, counter: Counter, marker: str, name: str
 ) -> None:
     site.fault(**PASSING[name])
 
-    result = site.transcribe(counter(3).as_uri(), pace=0, parameters={"marker": marker})
+    # A little faster than speech: the sentence before the fault has come when the fault does.
+    result = site.transcribe(counter(3).as_uri(), pace=4, parameters={"marker": marker})
 
-    assert (result["text"], result["attempts"]) == ("0-15999 16000-31999 32000-47999", 2)
+    assert (result["text"], result["attempts"], result["resumes"]) == ("0-15999 16000-31999 32000-47999", 1, 1)
     broken, good = site.tasks(marker)
     assert broken["connection"] != good["connection"]
-    assert (good["outcome"], good["counter_ok"], good["audio_bytes"]) == ("finished", True, 96_000)
+    assert (good["outcome"], good["counter_ok"], good["audio_bytes"]) == ("finished", True, 64_000)
     assert len(site.redis.lrange(f"stenopool:job:{{{result['job_id']}}}:sentences", 0, -1)) == 3
+
+
+@pytest.mark.parametrize("name", BEFORE_A_SENTENCE)
+def test_a_fault_that_passes_before_a_sentence_costs_an_attempt(
+    site: Site, counter: Counter, marker: str, name: str
+) -> None:
+    site.fault(**BEFORE_A_SENTENCE[name])
+
+    result = site.transcribe(counter(2).as_uri(), pace=4, parameters={"marker": marker})
+
+    assert (result["text"], result["attempts"], result["resumes"]) == ("0-15999 16000-31999", 2, 0)
+    broken, good = site.tasks(marker)
+    assert broken["connection"] != good["connection"]
+    assert (good["outcome"], good["counter_ok"], good["audio_bytes"]) == ("finished", True, 64_000)
+
+
+def test_a_task_that_never_finishes_costs_a_connection_and_no_audio(site: Site, counter: Counter, marker: str) -> None:
+    site.fault(kind="no_task_finished", at="finish")
+
+    result = site.transcribe(counter(3).as_uri(), pace=0, parameters={"marker": marker})
+
+    assert (result["text"], result["attempts"]) == ("0-15999 16000-31999 32000-47999", 1)
+    assert sum(task["audio_bytes"] for task in site.tasks(marker)) == 96_000
 
 
 @pytest.mark.parametrize("name", EARLY)

@@ -172,11 +172,16 @@ def test_inspect_recognizers_is_readable_as_text(threads: Site) -> None:
 
 
 def test_inspect_stats_has_rows_of_the_recognisers(site: Site, eventually: Eventually) -> None:
+    def stats() -> dict[str, Any]:
+        (found,) = site.client.control.inspect(timeout=10, limit=1).stats().values()
+        return {name: value for name, value in found.items() if name.startswith("recognizers")}
+
     eventually(lambda: len(reported(site)) == processes(site.pool), "a report of each process")
-    (stats,) = site.client.control.inspect(timeout=10, limit=1).stats().values()
-    assert {name for name in stats if name.startswith("recognizers")} == ROWS
-    assert stats["recognizers max"] >= (1 if site.pool == "solo" else CONCURRENCY)
-    assert stats["recognizers leased"] == 0 and stats["recognizers limits"] in ("none", "quota")
+    assert stats().keys() == ROWS
+    assert stats()["recognizers max"] >= (1 if site.pool == "solo" else CONCURRENCY)
+    assert stats()["recognizers limits"] in ("none", "quota")
+    # Of prefork's children it is their last reports, which are up to five seconds old: an earlier test may be in them.
+    eventually(lambda: stats()["recognizers leased"] == 0, "all recognisers given back")
 
 
 @pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])

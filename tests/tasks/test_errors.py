@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from tasks.errors import BadInput, JobError, Refused, Unavailable
+from tasks.errors import BadInput, JobError, NotEnded, Refused, Unavailable, Withdrawn
 
 
 @pytest.mark.parametrize("kind", [JobError, BadInput, Refused, Unavailable])
@@ -14,3 +14,18 @@ def test_an_error_is_a_code_and_a_sentence_also_after_a_trip(kind: type[JobError
 
 def test_only_what_may_get_better_is_tried_again() -> None:
     assert [kind.retryable for kind in (JobError, BadInput, Refused, Unavailable)] == [False, False, False, True]
+
+
+def test_nobody_asked_for_a_wait_unless_it_is_said() -> None:
+    assert Unavailable("some_code", "Do this.").retry_after is None
+
+
+def test_a_job_that_has_not_ended_says_when_it_goes_on_and_why_it_did_not_end() -> None:
+    error = Unavailable("some_code", "Do this.")
+    assert (NotEnded(2.5, error).seconds, NotEnded(2.5, error).error) == (2.5, error)
+    left = pickle.loads(pickle.dumps(NotEnded(0)))
+    assert (type(left), left.seconds, left.error) == (NotEnded, 0, None)
+
+
+def test_neither_it_nor_a_cancelled_one_is_a_failure() -> None:
+    assert not issubclass(NotEnded, JobError) and not issubclass(Withdrawn, JobError)

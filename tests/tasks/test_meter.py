@@ -26,26 +26,50 @@ class Leaving:
 
 
 def test_nothing_was_sent_until_a_sender_has_begun() -> None:
-    assert Meter(16_000).ms == 0
+    meter = Meter(16_000)
+    assert (meter.ms, meter.sent_ms, meter.streams, meter.resumes, meter.heard) == (0, 0, 0, 0, 0)
+    assert not meter.is_streaming
 
 
 def test_what_was_sent_is_read_until_the_end_and_kept_after_it() -> None:
     meter, sender = Meter(16_000), FakeSender()
     meter.begin(sender)
-    assert meter.ms == 0
+    assert (meter.ms, meter.streams, meter.is_streaming) == (0, 1, True)
     sender.sent_bytes = 3200
     assert meter.ms == 100
     meter.end()
     sender.sent_bytes = 0  # it is another job's now
-    assert meter.ms == 100
+    assert (meter.ms, meter.sent_ms, meter.streams, meter.is_streaming) == (100, 100, 1, False)
 
 
-def test_a_second_sender_counts_anew() -> None:
+def test_a_sender_that_is_exchanged_before_it_has_sent_anything_leaves_the_place_where_it_was() -> None:
     meter = Meter(8_000)
-    for sent in (1600, 800):
+    for sent in (0, 800):
         meter.begin(FakeSender(sent))
         meter.end()
-    assert meter.ms == 50
+    assert (meter.ms, meter.sent_ms, meter.streams) == (50, 50, 2)
+
+
+def test_what_is_sent_again_counts_as_sent_but_the_place_is_that_in_the_recording() -> None:
+    meter = Meter(16_000)
+    meter.seek(0)
+    for begin_ms, sent, place, in_all in ((0, 9600, 300, 300), (100, 3200, 200, 400), (100, 0, 100, 400)):
+        meter.seek(begin_ms)
+        assert (meter.ms, meter.is_streaming) == (begin_ms, False)
+        meter.begin(FakeSender(sent))
+        assert (meter.ms, meter.sent_ms) == (place, in_all)
+        meter.end()
+        assert (meter.ms, meter.sent_ms) == (place, in_all)
+    assert meter.streams == 3
+
+
+def test_what_earlier_attempts_sent_is_counted_on() -> None:
+    meter = Meter(16_000, sent_ms=700, streams=3, resumes=2)
+    assert (meter.ms, meter.sent_ms, meter.streams, meter.resumes) == (0, 700, 3, 2)
+    meter.seek(400)
+    meter.begin(FakeSender(3200))
+    meter.end()
+    assert (meter.ms, meter.sent_ms, meter.streams) == (500, 800, 4)
 
 
 def test_what_another_job_sends_is_never_read() -> None:

@@ -1,47 +1,98 @@
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, TaskRevokedError
+from celery.result import denied_join_result
 
-from config.settings import JobSettings
 from emulator.background import BackgroundEmulator
 from emulator.faults import Fault
 from emulator.stack import free_port
 from tasks.errors import BadInput, JobError, Refused, Unavailable
+from tasks.job.keys import JobKeys
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
 from tasks.transcribe import transcribe
+from tests.fakes import FakeRecognizers
+from tests.recordings import counting, written
+from tests.tasks.scene import states
+from worker import beat
 from worker.runtime import redis_client, runtime
+from worker.stops import Stops
+
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+"""Celery's backend is behind redis-py."""
 
 Ready = Callable[..., Celery]
-DRAWS = 20
-"""Draws of a random back-off that a test looks at."""
+KEYS = JobKeys("j")
+LEASE = 15.0
+SIGNED = "https://u:p@h/a.mp3?sig=secret"
+
+LONG = "0-15999 16000-31999 32000-47999 48000-63999"
+"""The transcript of four seconds of samples that count up."""
 
 
 @pytest.fixture
-def view(client: redis.Redis) -> JobView:
-    return JobView(client, "j")
+def long(tmp_path: Path) -> str:
+    """The reference of such a recording."""
+    return written(tmp_path, counting(4)).as_uri()
 
 
-def states(view: JobView) -> list[str]:
-    """The states that those who followed the job were told of, in order."""
-    return [data["state"] for kind, data in view.events() if kind == "state"]
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heart beats fast."""
+    assert beat.BEAT_EVERY == 1.0
+    monkeypatch.setattr(beat, "BEAT_EVERY", 0.02)
 
 
-def attempt(*args: Any, number: int = 1, **options: Any) -> Any:
-    """One attempt of the job `j` as a worker runs it: unlike `apply`, a retry goes back to the queue."""
+def attempt(*args: Any, retries: int = 0, waits: bool = False, **options: Any) -> Any:
+    """One attempt of the job `j` as a worker runs it: unlike `apply`, a retry goes back to the queue.
+
+    `waits`: tasks may wait for the results of others, as Celery allows under gevent and nowhere else.
+    """
     transcribe.push_request(
-        id="j", args=args, kwargs=options, retries=number - 1, called_directly=False, hostname="w@h", delivery_info={}
+        id="j", args=args, kwargs=options, retries=retries, called_directly=False, hostname="w@h", delivery_info={}
     )
     try:
-        return transcribe.run(*args, **options)
+        with nullcontext() if waits else denied_join_result():
+            return transcribe.run(*args, **options)
     finally:
         transcribe.pop_request()
+
+
+def queued(app: Celery) -> list[Any]:
+    """The messages on the queue of our own clients."""
+    with app.connection_for_read() as connection:
+        queue: Any = connection.SimpleQueue("transcribe")
+        found = []
+        with suppress(Empty):
+            while True:
+                found.append(queue.get(block=False))
+        return found
+
+
+def holder(client: redis.Redis) -> JobRecord:
+    """Another worker has the job."""
+    record = JobRecord(client, "j", ttl=100, lease=LEASE)
+    record.claim("https://h/a.mp3", "other@h")
+    return record
+
+
+def requeues(rejected: Any) -> bool:
+    """Whether a message that was rejected goes back to the queue; Celery's stub lacks it."""
+    return rejected.requeue is True
+
+
+# -- a job that goes well ----------------------------------------------------------------------------------------------
 
 
 def test_a_recording_becomes_a_transcript_in_the_result_and_in_the_record(
@@ -72,9 +123,48 @@ def test_the_next_job_of_a_process_reuses_the_connection(
 
 def test_a_job_knows_how_long_it_was_queued(worker: Ready, counted: str, client: redis.Redis) -> None:
     worker()
-    JobRecord(client, "j", ttl=100).queued(counted)
+    JobRecord(client, "j", ttl=100, lease=LEASE).queued(counted)
     result = transcribe.apply((counted,), {"pace": 0}, task_id="j").get()
     assert 0 <= result["timing"]["queued_ms"] < 60_000
+
+
+def test_a_stream_that_breaks_is_gone_on_with_from_its_last_sentence(
+    worker: Ready, long: str, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    worker(STENOPOOL_JOB_BACKOFF="0.01")
+    for _ in range(2):
+        emulator.faults.add(Fault(kind="abort", after_ms=1500))
+
+    result = attempt(long, pace=20)
+
+    assert result["text"] == LONG and (result["attempts"], result["resumes"]) == (1, 2)
+    assert [one["begin_time"] for one in result["sentences"]] == [0, 1000, 2000, 3000]
+    assert result["sentences"] == view.sentences() and result["usage"]["streams"] == 3
+    firsts = [task.first_sample for task in emulator.logbook.tasks]
+    assert firsts == [0, 16_000, 32_000] and states(view) == ["running", "succeeded"]
+
+
+@pytest.mark.parametrize("kind", ["abort", "no_task_finished"])
+def test_one_that_breaks_when_all_was_heard_costs_nothing_but_an_empty_stream(
+    worker: Ready, long: str, view: JobView, emulator: BackgroundEmulator, kind: str
+) -> None:
+    worker(STENOPOOL_JOB_BACKOFF="0.01", DASHSCOPE_READ_TIMEOUT="0.3")
+    emulator.faults.add(Fault(kind=kind, at="finish"))
+
+    result = attempt(long, pace=0)
+
+    assert result["text"] == LONG and (result["attempts"], result["resumes"]) == (1, 1)
+    assert (result["duration_ms"], result["usage"]["sent_ms"]) == (4000, 4000)
+    assert [task.audio_bytes for task in emulator.logbook.tasks] == [128_000, 0]
+
+
+def test_the_limits_of_the_settings_hold_for_the_audio(worker: Ready, counted: str) -> None:
+    worker(STENOPOOL_AUDIO_MAX_SECONDS="0.1")
+    failed: Any = transcribe.apply((counted,), {"pace": 0}).result
+    assert failed.code == "audio_too_long"
+
+
+# -- failed ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task_id", ["", "a b", "a{b}", "a\nb", "x" * 201])
@@ -89,34 +179,28 @@ def test_an_id_that_would_break_keys_or_log_lines_is_refused(worker: Ready, coun
     assert error.value.code == "bad_request" and "\n" not in error.value.sentence
 
 
-def test_the_message_of_the_next_try_shows_no_secret(worker: Ready) -> None:
-    worker()
-    address = "https://u:p@h/a.mp3?sig=secret"
-    transcribe.push_request(id="j", args=(address,), kwargs={"metadata": {"x": "secret"}}, retries=0)
-    try:
-        signature = transcribe.signature_from_request()
-    finally:
-        transcribe.pop_request()
-    assert signature.args == (address,)
-    assert signature.options["argsrepr"] == "('https://h/a.mp3',)"
-    assert signature.options["kwargsrepr"] == "{'metadata': '…'}"
-
-
 @pytest.mark.parametrize(
-    ("args", "options", "code"),
+    ("args", "options", "code", "audio"),
     [
-        ((), {}, "bad_request"),
-        (("file:///a", "file:///b"), {}, "bad_request"),
-        ((7,), {}, "bad_request"),
-        (("file:///a",), {"modle": "x"}, "bad_request"),
-        (("file:///a",), {"formats": ["srt"]}, "unsupported_option"),
-        (("gopher://host/a",), {}, "unsupported_scheme"),
-        (("file:///outside",), {}, "forbidden_path"),
-        (("http://127.0.0.1:1/a.wav",), {}, "forbidden_address"),
+        ((), {}, "bad_request", None),
+        (("file:///a", "file:///b"), {}, "bad_request", "file:///a"),
+        ((7,), {}, "bad_request", None),
+        (("file:///a",), {"modle": "x"}, "bad_request", "file:///a"),
+        ((), {"audio": "file:///a", "modle": "x"}, "bad_request", "file:///a"),
+        (("file:///a",), {"formats": ["srt"]}, "unsupported_option", "file:///a"),
+        (("gopher://host/a",), {}, "unsupported_scheme", None),
+        (("file:///outside",), {}, "forbidden_path", "file:///outside"),
+        (("http://u:p@127.0.0.1:1/a.wav?sig=secret",), {}, "forbidden_address", "http://127.0.0.1:1/a.wav"),
     ],
 )
 def test_bad_input_fails_at_once_and_asks_nothing_of_the_service(
-    worker: Ready, view: JobView, emulator: BackgroundEmulator, args: Any, options: dict[str, Any], code: str
+    worker: Ready,
+    view: JobView,
+    emulator: BackgroundEmulator,
+    args: Any,
+    options: dict[str, Any],
+    code: str,
+    audio: str | None,
 ) -> None:
     worker()
 
@@ -126,8 +210,8 @@ def test_bad_input_fails_at_once_and_asks_nothing_of_the_service(
     assert failed.result.code == code and failed.result.__suppress_context__
     fields = view.fields()
     assert (fields["state"], fields["error_code"], fields["error"]) == ("failed", code, failed.result.sentence)
-    assert float(fields["ended_at"]) > 0 and "queued" not in states(view)
-    assert emulator.logbook.tcp == 0
+    assert float(fields["ended_at"]) > 0 and states(view) == ["running", "failed"]
+    assert emulator.logbook.tcp == 0 and fields.get("audio") == audio
 
 
 def test_what_the_service_declines_is_not_tried_again(
@@ -140,87 +224,6 @@ def test_what_the_service_declines_is_not_tried_again(
     assert type(failed.result) is Refused and failed.result.code == "unknown_model"
     assert (view.fields()["attempts"], states(view)) == ("1", ["running", "failed"])
     assert len(emulator.logbook.tasks) == 1
-
-
-def test_a_fault_of_the_service_is_tried_again_until_it_is_over(
-    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
-) -> None:
-    worker()
-    emulator.faults.add(Fault(kind="task_failed", times=2))
-
-    result = transcribe.apply((counted,), {"pace": 0}, task_id="j").get()
-
-    assert (result["text"], result["attempts"]) == ("0-3199", 3)
-    assert states(view) == ["running", "queued"] * 2 + ["running", "succeeded"]
-    assert "error" not in view.fields() and "error_code" not in view.fields()
-
-
-@pytest.mark.parametrize("retries", [0, 1, 2])
-def test_a_fault_that_stays_ends_the_job_after_the_retries_that_are_allowed(
-    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator, retries: int
-) -> None:
-    worker(STENOPOOL_JOB_RETRIES=str(retries))
-    emulator.faults.add(Fault(kind="task_failed", times=99))
-
-    failed = transcribe.apply((counted,), {"pace": 0}, task_id="j")
-
-    assert type(failed.result) is Unavailable and failed.result.code == "server_fault"
-    assert states(view) == ["running", "queued"] * retries + ["running", "failed"]
-    assert (view.fields()["attempts"], view.fields()["error_code"]) == (str(retries + 1), "server_fault")
-    assert len(emulator.logbook.tasks) == retries + 1
-
-
-def test_between_two_attempts_the_record_says_why_and_the_job_is_on_the_queue(
-    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator, client: redis.Redis
-) -> None:
-    app = worker()
-    emulator.faults.add(Fault(kind="task_failed"))
-
-    with pytest.raises(Retry) as again:
-        attempt(counted, pace=0)
-
-    assert isinstance(again.value.exc, Unavailable)
-    fields = view.fields()
-    assert (fields["state"], fields["error_code"]) == ("queued", "server_fault") and "ended_at" not in fields
-    with app.connection_for_read() as connection:
-        waiting: Any = connection.SimpleQueue("transcribe").get(block=False)
-    assert (waiting.headers["id"], waiting.headers["retries"]) == ("j", 1)
-    assert waiting.payload[:2] == [[counted], {"pace": 0}] and waiting.headers["eta"]
-
-
-@pytest.mark.parametrize(
-    ("number", "most"),
-    [(1, 2.0), (2, 4.0), (3, 5.0), (100, 5.0)],
-)
-def test_the_wait_doubles_up_to_its_bound_and_is_drawn_from_all_of_it(
-    worker: Ready, counted: str, emulator: BackgroundEmulator, number: int, most: float
-) -> None:
-    assert (JobSettings().backoff, JobSettings().backoff_max) == (2.0, 120.0)
-    worker(STENOPOOL_JOB_RETRIES="100", STENOPOOL_JOB_BACKOFF_MAX="5")
-    emulator.faults.add(Fault(kind="task_failed", times=DRAWS))
-
-    waits: list[Any] = []
-    for _ in range(DRAWS):
-        with pytest.raises(Retry) as again:
-            attempt(counted, number=number, pace=0)
-        waits.append(again.value.when)
-
-    assert all(isinstance(wait, float) and 0 <= wait <= most for wait in waits)
-    # Full jitter: twenty draws that all fall into one half come once in half a million runs.
-    assert min(waits) < most / 2 < max(waits)
-
-
-def test_the_last_attempt_fails_with_the_error_itself(
-    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
-) -> None:
-    worker(STENOPOOL_JOB_RETRIES="1")
-    emulator.faults.add(Fault(kind="task_failed"))
-
-    with pytest.raises(Unavailable) as error:
-        attempt(counted, number=2, pace=0)
-
-    assert error.value.code == "server_fault" and error.value.__suppress_context__
-    assert view.fields()["state"] == "failed"
 
 
 def test_a_fault_of_ours_is_an_internal_error_that_the_log_can_place_without_quoting_it(
@@ -245,6 +248,104 @@ def test_a_fault_of_ours_is_an_internal_error_that_the_log_can_place_without_quo
     assert "transcription.py" in logged.getMessage() and "secret" not in logged.getMessage()
 
 
+def test_a_time_limit_of_the_worker_s_is_said(worker: Ready, counted: str, view: JobView) -> None:
+    worker()
+    struck: Any = runtime()
+    pool, struck.pool = struck.pool, FakeRecognizers(SoftTimeLimitExceeded())
+
+    with pytest.raises(JobError) as error:
+        attempt(counted, pace=0)
+    struck.pool = pool
+
+    assert type(error.value) is JobError and error.value.code == "time_limit"
+    assert view.fields()["error_code"] == "time_limit"
+
+
+# -- tried again -------------------------------------------------------------------------------------------------------
+
+
+def test_the_message_of_the_next_try_shows_no_secret(worker: Ready) -> None:
+    worker()
+    transcribe.push_request(id="j", args=(SIGNED,), kwargs={"metadata": {"x": "secret"}}, retries=0)
+    try:
+        signature = transcribe.signature_from_request()
+    finally:
+        transcribe.pop_request()
+    assert signature.args == (SIGNED,)
+    assert signature.options["argsrepr"] == "('https://h/a.mp3',)"
+    assert signature.options["kwargsrepr"] == "{'metadata': '…'}"
+
+
+def test_a_fault_of_the_service_is_tried_again_until_it_is_over(
+    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    worker()
+    emulator.faults.add(Fault(kind="task_failed", times=2))
+
+    result = transcribe.apply((counted,), {"pace": 0}, task_id="j").get()
+
+    assert (result["text"], result["attempts"], result["resumes"]) == ("0-3199", 3, 0)
+    assert states(view) == ["running", "queued"] * 2 + ["running", "succeeded"]
+    assert "error" not in view.fields() and "error_code" not in view.fields()
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_fault_that_stays_ends_the_job_after_the_retries_that_are_allowed(
+    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator, retries: int
+) -> None:
+    worker(STENOPOOL_JOB_RETRIES=str(retries))
+    emulator.faults.add(Fault(kind="task_failed", times=99))
+
+    failed = transcribe.apply((counted,), {"pace": 0}, task_id="j")
+
+    assert type(failed.result) is Unavailable and failed.result.code == "server_fault"
+    assert states(view) == ["running", "queued"] * retries + ["running", "failed"]
+    assert (view.fields()["attempts"], view.fields()["error_code"]) == (str(retries + 1), "server_fault")
+    assert len(emulator.logbook.tasks) == retries + 1
+
+
+def test_between_two_attempts_the_record_says_why_and_the_job_is_on_the_queue(
+    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    app = worker()
+    emulator.faults.add(Fault(kind="task_failed"))
+
+    with pytest.raises(Retry) as again:
+        attempt(counted, pace=0)
+
+    assert isinstance(again.value.exc, Unavailable)
+    assert isinstance(again.value.when, float) and 0 <= again.value.when <= 2.0
+    fields = view.fields()
+    assert (fields["state"], fields["error_code"]) == ("queued", "server_fault") and "ended_at" not in fields
+    (waiting,) = queued(app)
+    assert (waiting.headers["id"], waiting.headers["retries"]) == ("j", 1)
+    assert waiting.payload[:2] == [[counted], {"pace": 0}] and waiting.headers["eta"]
+    assert waiting.headers["argsrepr"] == f"('{counted}',)"
+
+
+def test_celery_s_own_count_of_tries_ends_no_job(worker: Ready, counted: str, emulator: BackgroundEmulator) -> None:
+    app = worker()
+    emulator.faults.add(Fault(kind="task_failed"))
+    with pytest.raises(Retry):
+        attempt(counted, retries=1000, pace=0)
+    assert [one.headers["retries"] for one in queued(app)] == [1001]
+
+
+def test_the_last_attempt_fails_with_the_error_itself(
+    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    worker(STENOPOOL_JOB_RETRIES="1")
+    emulator.faults.add(Fault(kind="task_failed", times=2))
+
+    with pytest.raises(Retry):
+        attempt(counted, pace=0)
+    with pytest.raises(Unavailable) as error:
+        attempt(counted, pace=0)
+
+    assert error.value.code == "server_fault" and error.value.__suppress_context__
+    assert view.fields()["state"] == "failed"
+
+
 def test_a_record_that_cannot_be_written_leaves_the_job_to_another_try(worker: Ready, counted: str) -> None:
     worker()
     broken: Any = runtime()
@@ -252,17 +353,218 @@ def test_a_record_that_cannot_be_written_leaves_the_job_to_another_try(worker: R
     with pytest.raises(Retry) as again:
         attempt(counted, pace=0)
     assert "redis_unavailable" in str(again.value.exc)
+    assert isinstance(again.value.when, float) and 1 <= again.value.when <= 5
 
 
 def test_a_queue_that_takes_no_next_try_keeps_the_message_it_has(worker: Ready, counted: str) -> None:
     worker(STENOPOOL_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(Reject) as rejected:
         attempt(counted, pace=0)
-    reject: Any = rejected.value  # whose stub lacks it
-    assert reject.requeue is True
+    assert requeues(rejected.value) and rejected.value.__suppress_context__
 
 
-def test_the_limits_of_the_settings_hold_for_the_audio(worker: Ready, counted: str) -> None:
-    worker(STENOPOOL_AUDIO_MAX_SECONDS="0.1")
-    failed: Any = transcribe.apply((counted,), {"pace": 0}).result
-    assert failed.code == "audio_too_long"
+# -- delivered twice ---------------------------------------------------------------------------------------------------
+
+
+def test_who_finds_the_job_held_stands_down_and_leaves_a_message_like_his_own(
+    worker: Ready, client: redis.Redis, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    app = worker()
+    holder(client)
+    client.pexpire(KEYS.lease, 5000)
+    before = view.fields()
+    began = time.time()
+
+    with pytest.raises(Ignore):
+        attempt(SIGNED, retries=3, metadata={"x": "secret"})
+
+    (message,) = queued(app)
+    assert (message.headers["task"], message.headers["id"], message.headers["retries"]) == ("tasks.transcribe", "j", 3)
+    assert message.payload[:2] == [[SIGNED], {"metadata": {"x": "secret"}}]
+    assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == ("('https://h/a.mp3',)", "{'metadata': '…'}")
+    eta = time.mktime(time.strptime(message.headers["eta"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+    assert 3 <= eta - began <= 8
+    assert view.fields() == before and emulator.logbook.tcp == 0
+    assert app.AsyncResult("j").state == "PENDING"  # that it waits is no news of the job
+
+
+def test_who_has_lost_the_job_leaves_a_message_too(
+    worker: Ready, long: str, client: redis.Redis, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    app = worker()
+
+    def overtake() -> None:
+        wait_for_a_sentence(view)
+        client.delete(KEYS.lease)
+        holder(client)
+
+    overtaking = threading.Thread(target=overtake, daemon=True)
+    overtaking.start()
+    with pytest.raises(Ignore):
+        attempt(long, pace=2)
+    overtaking.join()
+
+    (message,) = queued(app)
+    assert message.headers["id"] == "j" and message.headers["eta"]
+    assert (view.fields()["state"], view.fields()["worker"]) == ("running", "other@h")
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["prefork, threads, solo", "gevent"])
+def test_a_queue_that_takes_no_message_of_one_who_stands_down_keeps_his_own(
+    worker: Ready, client: redis.Redis, waits: bool
+) -> None:
+    app = worker(STENOPOOL_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    app.conf.result_backend_transport_options = {"retry_policy": {"max_retries": 1, "interval_max": 0.01}}
+    house: Any = runtime()
+    house.redis = client
+    holder(client)
+    with pytest.raises(Reject) as rejected:
+        attempt(SIGNED, waits=waits)
+    assert requeues(rejected.value) and rejected.value.__suppress_context__
+
+
+def test_a_second_delivery_of_a_job_that_succeeded_gives_its_result_and_opens_nothing(
+    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    worker()
+    first = transcribe.apply((counted,), {"pace": 0}, task_id="j").get()
+    before, streams = view.fields(), emulator.logbook.streams
+
+    second = transcribe.apply((counted,), {"pace": 0}, task_id="j")
+
+    assert (second.state, second.result) == ("SUCCESS", first)
+    assert view.fields() == before and emulator.logbook.streams == streams
+    assert states(view) == ["running", "succeeded"]
+
+
+def test_one_of_a_job_that_failed_gives_its_error(
+    worker: Ready, counted: str, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    worker()
+    first: Any = transcribe.apply((counted,), {"pace": 0, "model": "parrot-1"}, task_id="j").result
+    before, tasks = view.fields(), len(emulator.logbook.tasks)
+
+    second = transcribe.apply((counted,), {"pace": 0, "model": "parrot-1"}, task_id="j")
+
+    assert second.state == "FAILURE" and isinstance(second.result, JobError)
+    assert second.result.args == first.args and not second.result.retryable
+    assert view.fields() == before and len(emulator.logbook.tasks) == tasks
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # which is Celery's own
+@pytest.mark.parametrize("how", ["done", "failed"])
+def test_one_whose_end_celery_knows_tells_it_no_more_so_that_nothing_linked_to_it_is_done_twice(
+    worker: Ready, counted: str, how: str
+) -> None:
+    app = worker()
+    options: dict[str, Any] = {"pace": 0} | ({"model": "parrot-1"} if how == "failed" else {})
+    ended: Any = transcribe.apply((counted,), options, task_id="j")
+    if ended.state == "SUCCESS":
+        app.backend.mark_as_done("j", ended.result)
+    else:
+        app.backend.mark_as_failure("j", ended.result)
+    with pytest.raises(Ignore):
+        attempt(counted, **options)
+
+
+# -- the worker ends ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["after its sentence", "at once"])
+def test_a_job_is_handed_back_to_the_queue_when_the_worker_ends(
+    worker: Ready,
+    long: str,
+    client: redis.Redis,
+    view: JobView,
+    emulator: BackgroundEmulator,
+    hasty: None,
+    at_once: bool,
+) -> None:
+    app = worker()
+    began: list[float] = []
+    house: Any = runtime()
+    house.stops = Stops(lambda: 1.0 if began else None, patience=0.5 if at_once else 60.0)
+
+    def end() -> None:
+        wait_for_a_sentence(view)
+        began.append(time.monotonic())
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    with pytest.raises(Reject) as rejected:
+        attempt(long, pace=1)
+    ending.join()
+
+    assert requeues(rejected.value) and rejected.value.__suppress_context__
+    assert time.monotonic() - began[0] < (0.9 if at_once else 1.9)  # a sentence lasts a second
+    assert queued(app) == []  # the message itself goes back
+    fields = view.fields()
+    kept = len(view.sentences())
+    assert fields["state"] == "queued" and "error" not in fields and not client.exists(KEYS.lease)
+    assert kept == (1 if at_once else 2)
+
+    began.clear()
+    result = attempt(long, pace=0)
+
+    assert result["text"] == LONG and (result["attempts"], result["resumes"]) == (2, 1)
+    assert emulator.logbook.tasks[-1].first_sample == 16_000 * kept
+
+
+# -- cancelled ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_job_is_revoked_to_celery_and_those_who_wait_for_it(
+    worker: Ready, counted: str, client: redis.Redis, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    app = worker()
+    client.set(KEYS.cancel, "1", ex=100)
+    heard: list[Any] = []
+    with app.connection_for_read() as connection:
+        receiver: Any = app.events.Receiver(connection, handlers={"task-revoked": heard.append})
+        with receiver.consumer_context() as (listening, _, _):
+            with suppress(TimeoutError):
+                listening.drain_events(timeout=0.01)  # listening begins with the first look
+            with pytest.raises(Ignore) as ignored:
+                attempt(counted, pace=0)
+            while not heard:
+                listening.drain_events(timeout=5)
+
+    assert ignored.value.__suppress_context__
+    result: Any = app.AsyncResult("j")
+    assert result.state == "REVOKED"
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=1)
+    assert view.fields()["state"] == "cancelled" and emulator.logbook.tcp == 0
+    assert [one["uuid"] for one in heard] == ["j"]
+
+
+def test_one_that_runs_ends_within_a_beat_and_its_stream_is_closed(
+    worker: Ready, long: str, client: redis.Redis, view: JobView, emulator: BackgroundEmulator, hasty: None
+) -> None:
+    app = worker()
+    asked: list[float] = []
+
+    def cancel() -> None:
+        wait_for_a_sentence(view)
+        asked.append(time.monotonic())
+        client.set(KEYS.cancel, "1", ex=100)
+
+    cancelling = threading.Thread(target=cancel, daemon=True)
+    cancelling.start()
+    with pytest.raises(Ignore):
+        attempt(long, pace=1)
+    cancelling.join()
+
+    assert time.monotonic() - asked[0] < 0.9  # before the next sentence is complete
+    result: Any = app.AsyncResult("j")
+    assert result.state == "REVOKED" and view.fields()["state"] == "cancelled"
+    assert [one["text"] for one in view.sentences()] == ["0-15999"] and not client.exists(KEYS.lease, KEYS.cancel)
+    assert emulator.logbook.wait_until(lambda book: book.tasks[0].outcome == "lost")
+    assert runtime().pool.stats()["leased"] == 0
+
+
+def wait_for_a_sentence(view: JobView) -> None:
+    until = time.monotonic() + 20
+    while not view.sentences():
+        assert time.monotonic() < until
+        time.sleep(0.01)

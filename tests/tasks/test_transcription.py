@@ -1,252 +1,383 @@
 import json
+import logging
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 
-from tasks import transcription
-from tasks.audio import AudioReference
-from tasks.errors import BadInput, JobError, Refused, Unavailable
-from tasks.job.record import JobRecord
-from tasks.job.request import JobRequest
+from config.settings import JobSettings
+from tasks.errors import BadInput, Refused, Unavailable
 from tasks.job.view import JobView
-from tasks.transcription import Follow
-from tests.fakes import FakeRecognizer, FakeRecognizers
-from worker.beat import Pulse
-from worker.pool import OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
-from worker.recognition import (
-    ConnectionLost,
-    Event,
-    Final,
-    Finished,
-    MissingApiKey,
-    NoSpeech,
-    OutOfStep,
-    Partial,
-    Sentence,
-    ServerFault,
-    Throttled,
-    Unauthorized,
-    UpstreamSilent,
-)
-from worker.script import Call
+from tests.fakes import FakeRecognizer
+from tests.tasks.scene import KEYS, SHOWN, Scene, states, texts
+from tests.tasks.spoken import PCM, PCM_MS, RATE, ActingRecognizer, FakeRecording, final, partial
+from worker.pool import OpenFailed
+from worker.recognition import ConnectionLost, Finished, NoSpeech, ServerFault, Throttled, Unauthorized
 
-PCM = bytes(range(250)) * 40
+DRAWS = 20
+"""Draws of a random wait that a test looks at."""
+
+LOST = ConnectionLost("x")
 
 
-class FakeRecording:
-    duration_ms = 999
-
-    def __init__(self, blocks: list[bytes], error: Exception | None = None) -> None:
-        self._blocks, self._error = blocks, error
-
-    def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
-        yield from self._blocks
-        if self._error:
-            raise self._error
+# -- a job that goes well ----------------------------------------------------------------------------------------------
 
 
-def final(begin: int, end: int, text: str) -> Event:
-    return Final("t", Sentence(begin_time=begin, end_time=end, text=text, words=()), None)
+def test_a_job_borrows_streams_and_returns_what_was_said(scene: Scene, view: JobView) -> None:
+    recognizer = FakeRecognizer(partial(0, "on"), final(0, 100, "One."), final(100, 300, "Two."), Finished("t"))
 
+    result = scene.run(recognizer, metadata={"k": 1}, language_hints=["en"])
 
-def partial(begin: int, text: str) -> Event:
-    return Partial("t", Sentence(begin_time=begin, end_time=begin, text=text, words=()))
-
-
-@pytest.fixture
-def record(client: redis.Redis) -> JobRecord:
-    return JobRecord(client, "j", ttl=100)
-
-
-@pytest.fixture
-def view(client: redis.Redis) -> JobView:
-    return JobView(client, "j")
-
-
-def unfollowed(pulse: Any) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def run(record: JobRecord, lent: Any, recording: Any = None, follow: Follow = unfollowed, **options: Any) -> Any:
-    @contextmanager
-    def open_audio(reference: AudioReference, rate: int) -> Iterator[Any]:
-        yield recording or FakeRecording([PCM])
-
-    request = JobRequest.parse(("https://u:p@h/a.mp3?sig=secret",), {"pace": 0} | options)
-    attempt = transcription.Attempt(job_id="j", number=2, worker="w@h", deadline=9.0)
-    recognizers = lent if isinstance(lent, FakeRecognizers) else FakeRecognizers(lent)
-    return transcription.run(
-        request, attempt, record=record, recognizers=recognizers, open_audio=open_audio, follow=follow
-    )
-
-
-def test_a_job_borrows_streams_and_returns_what_was_said(record: JobRecord, view: JobView) -> None:
-    recognizer = FakeRecognizer(partial(0, "on"), final(0, 100, "One."), final(100, 312, "Two."), Finished("t"))
-    recognizers = FakeRecognizers(recognizer)
-
-    result = run(record, recognizers, metadata={"k": 1}, language_hints=["en"])
-
-    assert recognizer.heard == PCM
-    assert recognizer.asked["parameters"]["language_hints"] == ["en"] and recognizer.asked["deadline"] == 9.0
-    assert recognizer.asked["partials"] is False and result["timing"]["first_result_ms"] is not None
-    assert (recognizers.borrowers, recognizers.returned) == (["j"], 1)
-    assert result["text"] == "One. Two." and [one["text"] for one in result["sentences"]] == ["One.", "Two."]
-    assert (result["audio"], result["attempts"], result["metadata"]) == ("https://h/a.mp3", 2, {"k": 1})
-    assert result["duration_ms"] == 312 and result["usage"] == {"audio_ms": 312, "sent_ms": 312, "streams": 1}
-    assert result["timing"]["reused_connection"] is True
-    assert json.loads(view.fields()["result"]) == result
-    assert [one["text"] for one in view.sentences()] == ["One.", "Two."]
+    assert recognizer.heard == PCM and scene.recordings[0].asked == [0]
+    assert scene.opened == [("https://h/a.mp3", RATE)] and scene.watched == [KEYS.cancel]
+    ((borrower,), returned) = (scene.recognizers.borrowers, scene.recognizers.returned)
+    assert (borrower.split()[0], returned) == ("j", 1)
+    timing = result.pop("timing")
+    assert timing.pop("reused_connection") is True and timing.pop("queued_ms") is None
+    assert set(timing) == {"borrow_ms", "first_result_ms", "wall_ms"} and all(ms >= 0 for ms in timing.values())
+    assert [one["text"] for one in result.pop("sentences")] == ["One.", "Two."]
+    assert result == {
+        "job_id": "j",
+        "audio": "https://h/a.mp3",
+        "model": "paraformer-realtime-v2",
+        "duration_ms": PCM_MS,
+        "text": "One. Two.",
+        "captions": {},
+        "usage": {"audio_ms": PCM_MS, "sent_ms": PCM_MS, "streams": 1},
+        "attempts": 1,
+        "resumes": 0,
+        "metadata": {"k": 1},
+    }
+    assert texts(view) == ["One.", "Two."]
+    fields = view.fields()
+    assert (fields["audio"], fields["worker"], fields["state"]) == (SHOWN, "w@h", "succeeded")
+    assert (fields["sent_ms"], fields["streams"], fields["resumes"]) == ("300", "1", "0")
+    assert json.loads(fields["result"])["text"] == "One. Two." and "secret" not in str(fields)
     assert "partial" not in [kind for kind, _ in view.events()]
 
 
-def test_partials_are_told_when_asked_for(record: JobRecord, view: JobView) -> None:
-    recognizer = FakeRecognizer(partial(0, "on"), final(0, 100, "One."), partial(50, "tw"))
-    run(record, recognizer, live=True)
-    assert recognizer.asked["partials"] is True
+def test_partials_are_told_when_asked_for(scene: Scene, view: JobView) -> None:
+    scene.run(FakeRecognizer(partial(0, "on"), final(0, 100, "One."), partial(50, "tw")), live=True)
     told = [(kind, data["text"], data["begin_time"]) for kind, data in view.events() if kind != "state"]
     assert told == [("partial", "on", 0), ("final", "One.", 0), ("partial", "tw", 100)]
 
 
-def test_no_speech_after_all_the_audio_is_a_transcript_without_sentences(record: JobRecord) -> None:
-    result = run(record, FakeRecognizer(NoSpeech("x")))
-    assert (result["sentences"], result["duration_ms"], result["usage"]["sent_ms"]) == ([], 312, 312)
+def test_a_sentence_without_text_is_not_kept(scene: Scene, view: JobView) -> None:
+    assert scene.run(FakeRecognizer(final(0, 100, " "), final(100, 200, "Two.")))["text"] == "Two."
+    assert texts(view) == ["Two."]
 
 
-def test_no_speech_before_all_the_audio_was_sent_is_a_failure(record: JobRecord) -> None:
-    with pytest.raises(Refused):
-        run(record, FakeRecognizer(NoSpeech("x"), takes=1))
+def test_no_speech_is_a_transcript_without_sentences(scene: Scene) -> None:
+    result = scene.run(FakeRecognizer(NoSpeech("x")))
+    assert (result["sentences"], result["duration_ms"], result["usage"]["sent_ms"]) == ([], PCM_MS, PCM_MS)
+    assert result["timing"]["first_result_ms"] is None
 
 
-def test_a_job_is_followed_while_it_streams_and_not_after(
-    record: JobRecord, view: JobView, client: redis.Redis
+def test_a_job_is_followed_while_it_streams_and_not_after(scene: Scene, client: redis.Redis, view: JobView) -> None:
+    def beat() -> None:
+        """As the heartbeat does some seconds later."""
+        assert scene.pulse is not None and scene.pulse.tell() is None
+        scene.pulse._told_at -= 10  # type: ignore[attr-defined]
+        call = scene.pulse.tell()
+        assert call is not None and call.given[-4:] == (PCM_MS, PCM_MS, 1, 0)
+        scene.pulse.told(call.run(client))
+        assert view.fields()["progress_ms"] == str(PCM_MS)
+        late.append(call)
+
+    late: list[Any] = []
+    scene.run(ActingRecognizer(beat, final(0, 100, "One.")))
+    fields = view.fields()
+    assert late[0].run(client) == b"over" and view.fields() == fields
+
+
+@pytest.mark.parametrize("declared", [None, PCM_MS, 9999])
+def test_how_long_a_recording_says_that_it_is_is_told_when_it_is_opened(
+    scene: Scene, view: JobView, declared: int | None
 ) -> None:
-    calls: list[Call | None] = []
+    seen: list[Any] = []
+    look = ActingRecognizer(lambda: seen.append(view.fields().get("duration_ms")), final(0, 9, "One."), LOST)
+    result = scene.run(look, FakeRecognizer(), audio=[FakeRecording(duration_ms=declared)])
+    assert seen == [None if declared is None else str(declared)] and result["duration_ms"] == PCM_MS
 
-    class Beating(FakeRecognizer):
-        """Is asked by the heartbeat when all the audio was sent, before its events are heard."""
 
-        def _told(self, partials: bool) -> Iterator[Event]:
-            calls.append(self.pulse.tell())
-            yield from super()._told(partials)
+def test_the_first_stream_s_connection_is_the_one_that_was_reused_or_not(scene: Scene) -> None:
+    fresh = FakeRecognizer(final(0, 100, "One."), connected_at=math.inf)
+    assert scene.run(fresh)["timing"]["reused_connection"] is False
 
-        pulse: Pulse
 
-    recognizer = Beating(final(0, 100, "One."))
+def test_all_attempts_together_have_the_time_that_a_job_has(scene: Scene, client: redis.Redis) -> None:
+    recognizer = FakeRecognizer()
+    client.hset(KEYS.job, mapping={"state": "queued", "started_at": time.time() - 1000})
+    scene.run(recognizer)
+    left = recognizer.asked["deadline"] - time.monotonic()
+    assert scene.rules.deadline == 86_400 and 85_390 < left <= 85_400
 
-    @contextmanager
-    def follow(pulse: Pulse) -> Iterator[None]:
-        assert (view.fields()["state"], view.fields()["duration_ms"], pulse.tell()) == ("running", "999", None)
-        recognizer.pulse = pulse
-        yield
-        assert view.fields()["state"] == "running"  # so that what is told last comes before the end, or does nothing
 
-    run(record, recognizer, follow=follow)
+# -- goes on from the last sentence ------------------------------------------------------------------------------------
 
-    (call,) = calls
-    assert call is not None and call.given[-3:-1] == (2, 312)
-    assert call.run(client) == 0 and view.fields()["state"] == "succeeded"
+
+def test_a_stream_that_fails_after_a_new_sentence_is_followed_by_another_from_its_end(
+    scene: Scene, view: JobView
+) -> None:
+    recording = FakeRecording()
+    first = FakeRecognizer(final(0, 100, "One."), partial(120, "tw"), LOST)
+    second = FakeRecognizer(final(20, 80, "Two."), final(90, 200, "Three."), Finished("t"))
+
+    result = scene.run(first, second, audio=[recording])
+
+    assert recording.asked == [0, 100] and second.heard == PCM[3200:]
+    times = [(one["text"], one["begin_time"], one["end_time"]) for one in result["sentences"]]
+    assert times == [("One.", 0, 100), ("Two.", 120, 180), ("Three.", 190, 300)]
+    assert (result["resumes"], result["attempts"]) == (1, 1)
+    assert result["usage"] == {"audio_ms": 300, "sent_ms": 300 + 200, "streams": 2}
+    assert result["sentences"] == view.sentences() and states(view) == ["running", "succeeded"]
+    assert len(scene.opened) == 2 and scene.recognizers.returned == 2 and scene.watched == [KEYS.cancel]
+
+
+def test_so_it_goes_on_as_long_as_each_brings_a_sentence(scene: Scene) -> None:
+    recording = FakeRecording()
+    streams = [FakeRecognizer(final(0, 50, f"{number}."), ServerFault("x")) for number in range(5)]
+    result = scene.run(*streams, FakeRecognizer(final(0, 50, "5.")), audio=[recording])
+    assert recording.asked == [0, 50, 100, 150, 200, 250]
+    assert result["text"] == "0. 1. 2. 3. 4. 5." and (result["resumes"], result["usage"]["streams"]) == (5, 6)
+    assert result["usage"]["sent_ms"] == 300 + 250 + 200 + 150 + 100 + 50
+
+
+def test_a_stream_that_ends_before_it_was_begun_is_not_counted_as_one(scene: Scene) -> None:
+    """The pool lends nothing after the first stream; the attempt ends, and the next one goes on."""
+    refused = OpenFailed("recognizer", Throttled("later"))
+    left = scene.left(FakeRecognizer(final(0, 100, "One."), LOST), refused)
+    assert left.error is not None and left.error.code == "throttled"
+    recording = FakeRecording()
+    result = scene.run(FakeRecognizer(final(0, 100, "Two.")), audio=[recording])
+    assert recording.asked == [100] and (result["attempts"], result["resumes"]) == (2, 2)
+    assert result["usage"] == {"audio_ms": 300, "sent_ms": 500, "streams": 2}
+
+
+def test_another_attempt_goes_on_where_the_last_one_was_and_sums_what_was_sent(
+    scene: Scene, client: redis.Redis, view: JobView
+) -> None:
+    scene.left(FakeRecognizer(final(0, 100, "One."), LOST), FakeRecognizer(ServerFault("x")))
+    recording = FakeRecording()
+
+    result = scene.run(FakeRecognizer(final(0, 50, "Two.")), audio=[recording])
+
+    assert recording.asked == [100]
+    assert [(one["text"], one["begin_time"]) for one in result["sentences"]] == [("One.", 0), ("Two.", 100)]
+    assert (result["attempts"], result["resumes"]) == (2, 2)
+    assert result["usage"] == {"audio_ms": 300, "sent_ms": 300 + 200 + 200, "streams": 3}
+    assert states(view) == ["running", "queued", "running", "succeeded"]
+    assert "error" not in view.fields() and "error_code" not in view.fields()
+
+
+def test_what_a_worker_had_finished_before_it_was_lost_is_not_done_again(
+    scene: Scene, client: redis.Redis, view: JobView
+) -> None:
+    lost = scene.record()
+    lost.claim(SHOWN, "lost@h")
+    lost.final({"begin_time": 0, "end_time": 100, "text": "One.", "channel": 0, "words": []})
+    client.delete(KEYS.lease)
+    recording = FakeRecording()
+    result = scene.run(FakeRecognizer(final(0, 50, "Two.")), audio=[recording])
+    assert recording.asked == [100] and result["text"] == "One. Two." and result["attempts"] == 2
+
+
+def test_a_recording_of_which_all_was_heard_ends_as_it_should(scene: Scene) -> None:
+    recording = FakeRecording()
+    result = scene.run(FakeRecognizer(final(0, PCM_MS, "One."), LOST), FakeRecognizer(NoSpeech("x")), audio=[recording])
+    assert recording.asked == [0, PCM_MS] and result["text"] == "One." and result["duration_ms"] == PCM_MS
+
+
+# -- without a new sentence --------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_fails_without_a_new_sentence_leaves_the_job_to_another_attempt(
+    scene: Scene, client: redis.Redis, view: JobView
+) -> None:
+    left = scene.left(FakeRecognizer(partial(0, "on"), LOST))
+    assert isinstance(left.error, Unavailable) and left.error.code == "connection_lost"
+    assert 0 <= left.seconds <= scene.rules.backoff and len(scene.opened) == 1
+    fields = view.fields()
+    assert (fields["state"], fields["error_code"], fields["error"]) == ("queued", *left.error.args)
+    assert "ended_at" not in fields and not client.exists(KEYS.lease)
 
 
 @pytest.mark.parametrize(
-    ("lent", "kind", "code"),
+    ("before", "most"), [(0, 2.0), (1, 4.0), (2, 5.0), (4, 5.0)], ids=["first", "second", "third", "fifth"]
+)
+def test_the_wait_doubles_up_to_its_bound_and_is_drawn_from_all_of_it(
+    scene: Scene, rules: Callable[..., JobSettings], client: redis.Redis, before: int, most: float
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_BACKOFF="2", STENOPOOL_JOB_BACKOFF_MAX="5")
+    waits: list[float] = []
+    for _ in range(DRAWS):
+        client.hset(KEYS.job, "fruitless", before)
+        waits.append(scene.left(FakeRecognizer(LOST)).seconds)
+    # Full jitter: twenty draws that all fall into one half come once in half a million runs.
+    assert 0 <= min(waits) < most / 2 < max(waits) <= most
+
+
+@pytest.mark.parametrize("error", [Throttled("later", 7.0), ServerFault("x", 7.0)])
+def test_nobody_comes_back_before_the_service_said(scene: Scene, error: Exception) -> None:
+    assert 7 <= scene.left(FakeRecognizer(error)).seconds <= 7 + scene.rules.backoff
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_after_the_retries_that_are_allowed_it_fails_with_the_last_error(
+    scene: Scene, rules: Callable[..., JobSettings], view: JobView, retries: int
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES=str(retries))
+    for _ in range(retries):
+        scene.left(FakeRecognizer(LOST))
+    error = scene.failed(FakeRecognizer(ServerFault("x")))
+    assert isinstance(error, Unavailable) and error.code == "server_fault"
+    fields = view.fields()
+    assert (fields["state"], fields["error_code"], fields["error"]) == ("failed", *error.args)
+    assert fields["attempts"] == str(retries + 1) and states(view) == ["running", "queued"] * retries + [
+        "running",
+        "failed",
+    ]
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_new_sentence_sets_the_count_back(
+    scene: Scene, rules: Callable[..., JobSettings], view: JobView, retries: int
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES=str(retries))
+    for number in range(3):
+        scene.left(FakeRecognizer(final(0, 50, f"{number}."), LOST), FakeRecognizer(LOST))
+        for _ in range(retries):
+            scene.left(FakeRecognizer(LOST))
+    assert texts(view) == ["0.", "1.", "2."]
+    assert scene.failed(FakeRecognizer(LOST)).code == "connection_lost"
+    assert texts(view) == ["0.", "1.", "2."]
+
+
+@pytest.mark.parametrize("sentences", [0, 1])
+def test_what_the_service_declines_ends_the_job_at_once_and_what_was_finished_stays(
+    scene: Scene, view: JobView, sentences: int
+) -> None:
+    events = [final(0, 100, "One.")] * sentences
+    error = scene.failed(FakeRecognizer(*events, Unauthorized("no")))
+    assert isinstance(error, Refused) and error.code == "unauthorized"
+    assert (view.fields()["state"], texts(view)) == ("failed", ["One."] * sentences)
+    assert len(scene.opened) == 1 and states(view) == ["running", "failed"]
+
+
+def test_a_worker_that_is_lost_again_and_again_ends_the_job(
+    scene: Scene, rules: Callable[..., JobSettings], client: redis.Redis, view: JobView
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES="2")
+    for _ in range(3):
+        scene.record().claim(SHOWN, "lost@h")
+        client.delete(KEYS.lease)
+    error = scene.failed()
+    assert error.code == "worker_lost" and "3 times" in error.sentence
+    assert states(view).count("running") == 3  # the last time it was only taken to be ended
+    assert scene.opened == [] and scene.recognizers.borrowers == [] and scene.watched == []
+    assert (view.fields()["state"], view.fields()["error_code"]) == ("failed", "worker_lost")
+
+
+def test_before_that_it_is_tried_again(scene: Scene, rules: Callable[..., JobSettings], client: redis.Redis) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES="2")
+    for _ in range(2):
+        scene.record().claim(SHOWN, "lost@h")
+        client.delete(KEYS.lease)
+    assert scene.run()["attempts"] == 3
+
+
+def test_what_nobody_foresaw_ends_the_job_as_it_is_explained(scene: Scene, view: JobView) -> None:
+    error = scene.failed(OpenFailed("recognizer", OSError("no route")))
+    assert error.args == ("internal_error", "OpenFailed.") and not error.retryable
+    assert (view.fields()["state"], view.fields()["error"]) == ("failed", "OpenFailed.")
+
+
+# -- the audio ---------------------------------------------------------------------------------------------------------
+
+UNREACHABLE = BadInput("audio_unreachable", "The server cannot be reached.")
+SILENT = BadInput("audio_timeout", "The server sends nothing.")
+GONE = BadInput("audio_not_found", "It does not exist.")
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, SILENT, GONE], ids=lambda error: error.code)
+def test_audio_that_cannot_be_opened_the_first_time_is_bad_input(scene: Scene, view: JobView, error: BadInput) -> None:
+    assert scene.failed(audio=[error]) is error
+    assert (view.fields()["state"], view.fields()["error_code"]) == ("failed", error.code)
+    assert scene.recognizers.borrowers == []
+
+
+def test_a_server_that_fails_the_first_time_is_asked_again_later(scene: Scene) -> None:
+    assert scene.left(audio=[Unavailable("audio_server_error", "It fails.")]).error is not None
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, SILENT], ids=lambda error: error.code)
+def test_a_server_that_is_away_when_the_job_goes_on_may_come_back(scene: Scene, view: JobView, error: BadInput) -> None:
+    left = scene.left(FakeRecognizer(final(0, 100, "One."), LOST), audio=[FakeRecording(), error])
+    assert isinstance(left.error, Unavailable) and left.error.args == error.args
+    assert view.fields()["state"] == "queued"
+    assert isinstance(scene.left(audio=[error]).error, Unavailable)  # to the next attempt, too
+    result = scene.run(FakeRecognizer(final(0, 100, "Two.")))
+    assert (result["text"], result["attempts"]) == ("One. Two.", 3)
+
+
+def test_so_it_is_to_an_attempt_that_follows_one_which_had_but_opened_it(scene: Scene) -> None:
+    scene.left(FakeRecognizer(LOST))
+    assert isinstance(scene.left(audio=[UNREACHABLE]).error, Unavailable)
+
+
+def test_audio_that_is_gone_when_the_job_goes_on_is_bad_input_all_the_same(scene: Scene, view: JobView) -> None:
+    assert scene.failed(FakeRecognizer(final(0, 100, "One."), LOST), audio=[FakeRecording(), GONE]) is GONE
+    assert texts(view) == ["One."]
+
+
+def test_a_download_that_breaks_off_is_gone_on_with(scene: Scene) -> None:
+    class Heard(FakeRecognizer):
+        """Hears a sentence in all that it was sent, before it asks for more."""
+
+        def _said(self, chunks: Any, partials: bool) -> Iterator[Any]:
+            yield from super()._said(iter([next(chunks)]), partials)
+            for _ in chunks:
+                pytest.fail("there was more")
+
+    broken = FakeRecording(PCM * 2, Unavailable("audio_interrupted", "It broke off."))
+    result = scene.run(
+        Heard(final(0, 100, "One.")), FakeRecognizer(final(0, 50, "Two.")), audio=[broken, FakeRecording()]
+    )
+    assert result["text"] == "One. Two." and result["resumes"] == 1
+
+
+def test_audio_that_proves_bad_on_the_way_ends_the_job(scene: Scene, view: JobView) -> None:
+    bad = FakeRecording(error=BadInput("truncated_audio", "Send it whole."))
+    assert scene.failed(audio=[bad]).code == "truncated_audio"
+    assert scene.recognizers.returned == 1 and view.fields()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("ref", "options", "code"),
     [
-        (FakeRecognizer(Throttled("later", 7.0)), Unavailable, "throttled"),
-        (FakeRecognizer(Unauthorized("no")), Refused, "unauthorized"),
-        (PoolTimeout("no upstream free", 5.0, "leased 2"), Unavailable, "no_recognizer"),
-        (OpenFailed("upstream", MissingApiKey()), Refused, "missing_api_key"),
+        ("gopher://h/a", {}, "unsupported_scheme"),
+        (7, {}, "bad_request"),
+        ("https://h/a", {"modle": "x"}, "bad_request"),
     ],
 )
-def test_what_goes_wrong_upstream_becomes_a_job_s_error(
-    record: JobRecord, lent: Any, kind: type[JobError], code: str
+def test_a_bad_request_opens_nothing_and_is_recorded(
+    scene: Scene, view: JobView, ref: Any, options: Any, code: str
 ) -> None:
-    with pytest.raises(kind) as error:
-        run(record, lent)
-    assert error.value.code == code and error.value.__suppress_context__
+    assert scene.failed(ref=ref, **options).code == code
+    assert scene.opened == [] and scene.watched == []
+    assert (view.fields()["state"], view.fields()["error_code"]) == ("failed", code)
 
 
-@pytest.mark.parametrize(
-    ("late", "said"),
-    [
-        (
-            PoolTimeout("no recognizer free", 5.0, "leased 2, max 2"),
-            "All recognisers were busy for 5 s (leased 2, max 2)",
-        ),
-        (
-            PoolTimeout("no recognizer free", 5.0, "leased 0", "ConnectFailed"),
-            "the last connection failed with ConnectFailed",
-        ),
-    ],
-)
-def test_who_waited_in_vain_learns_what_for(record: JobRecord, late: PoolTimeout, said: str) -> None:
-    with pytest.raises(Unavailable) as error:
-        run(record, late)
-    assert said in error.value.sentence
+# -- the log -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refusal", [PoolClosed("recognizer"), PoolFull("recognizer", "waiting 9")])
-def test_a_pool_that_lends_nothing_lets_the_job_come_back(record: JobRecord, refusal: PoolError) -> None:
-    with pytest.raises(Unavailable) as error:
-        run(record, refusal)
-    assert error.value.code == "no_recognizer"
-
-
-@pytest.mark.parametrize(
-    "error", [OutOfStep("x"), ConnectionLost("x"), UpstreamSilent("x")], ids=lambda error: error.code
-)
-def test_a_connection_that_proves_stale_before_it_took_audio_is_exchanged_for_one_never_used(
-    record: JobRecord, error: Exception
+def test_where_a_job_goes_on_is_in_the_log_and_nothing_that_was_said(
+    scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stale, good = FakeRecognizer(error, takes=0), FakeRecognizer(final(0, 100, "One."))
-    recognizers = FakeRecognizers(stale, good)
-
-    result = run(record, recognizers)
-
-    assert (recognizers.borrowers, recognizers.fresh, recognizers.returned) == (["j", "j"], [False, True], 2)
-    assert (result["text"], stale.heard, good.heard) == ("One.", b"", PCM)
-    assert result["timing"]["reused_connection"] is False
-
-
-def test_a_connection_that_the_job_had_to_wait_for_is_not_called_reused(record: JobRecord) -> None:
-    assert run(record, FakeRecognizer(connected_at=math.inf))["timing"]["reused_connection"] is False
-
-
-def test_it_is_exchanged_once(record: JobRecord) -> None:
-    recognizers = FakeRecognizers(FakeRecognizer(ConnectionLost("x"), takes=0))
-    with pytest.raises(Unavailable):
-        run(record, recognizers)
-    assert recognizers.fresh == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("error", "takes"), [(ConnectionLost("x"), 1), (Throttled("later"), 0), (ServerFault("x"), 0)], ids=str
-)
-def test_after_the_first_audio_or_for_another_reason_it_is_not(record: JobRecord, error: Exception, takes: int) -> None:
-    recognizers = FakeRecognizers(FakeRecognizer(error, takes=takes))
-    with pytest.raises(Unavailable):
-        run(record, recognizers)
-    assert recognizers.fresh == [False]
-
-
-def test_what_nobody_foresaw_in_an_open_stays_what_it_is(record: JobRecord) -> None:
-    with pytest.raises(OpenFailed):
-        run(record, OpenFailed("recognizer", OSError("no route")))
-
-
-def test_audio_that_breaks_off_ends_the_job_and_the_recogniser_is_given_back(record: JobRecord) -> None:
-    recognizers = FakeRecognizers(FakeRecognizer())
-    with pytest.raises(BadInput):
-        run(record, recognizers, FakeRecording([PCM], BadInput("truncated_audio", "Send it whole.")))
-    assert recognizers.returned == 1
-
-
-def test_a_bad_reference_opens_nothing(record: JobRecord, view: JobView) -> None:
-    request = JobRequest.parse(("gopher://h/a",), {})
-    attempt = transcription.Attempt(job_id="j", number=1, worker="w", deadline=9.0)
-    nothing: Any = None
-    with pytest.raises(BadInput):
-        transcription.run(request, attempt, record=record, recognizers=nothing, open_audio=nothing, follow=unfollowed)
-    assert view.fields() == {}
+    with caplog.at_level(logging.INFO):
+        scene.run(FakeRecognizer(final(0, 100, "Hush."), LOST), FakeRecognizer())
+    assert "job j goes on from 100 ms: connection_lost" in caplog.text
+    assert "Hush" not in caplog.text and "secret" not in caplog.text

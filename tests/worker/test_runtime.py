@@ -11,10 +11,12 @@ from kombu.utils import functional
 
 from config.settings import Settings
 from emulator.background import BackgroundEmulator
+from tasks.job.pulse import JobPulse
 from tasks.job.record import JobRecord
 from worker import lifecycle, runtime
 from worker.runtime import Runtime
 from worker.sizing import with_spare
+from worker.stops import Cancelled, LeaseLost, Stop
 
 Given = Callable[..., Settings]
 
@@ -62,15 +64,68 @@ def test_each_pool_kind_warms_by_its_own_signal(fresh: Given, signal: str | None
         lifecycle.cool()
 
 
+class FakeFigures:
+    """A job that has got somewhere."""
+
+    heard, streams, resumes, ms, sent_ms = 1, 1, 0, 700, 900
+    is_streaming = True
+
+
+def running(client: redis.Redis, stop: Stop, lease: float = 2.0) -> tuple[JobRecord, JobPulse]:
+    """A job that this process has, and its pulse."""
+    record = JobRecord(client, "j", ttl=100, lease=lease)
+    record.claim("a", "w")
+    return record, record.following(FakeFigures(), stop, stall=60, deadline=time.monotonic() + 60)
+
+
 def test_a_runtime_that_was_never_warmed_still_tells_how_far_its_jobs_are(
     given: Given, valkey: str, client: redis.Redis, eventually: Callable[..., None]
 ) -> None:
-    house, running = Runtime(given(STENOPOOL_REDIS_URL=valkey), streams=1), JobRecord(client, "j", ttl=100)
-    running.started("a", "w", attempt=1)
-    with house.beat.follow(running.following(lambda: 700)):
-        eventually(lambda: client.hget("stenopool:job:{j}", "progress_ms") == b"700", "the first beat")
+    house, stop = Runtime(given(STENOPOOL_REDIS_URL=valkey), streams=1), Stop()
+    record, pulse = running(client, stop)
+    with house.watch(record.keys.cancel, stop, pulse):
+        eventually(lambda: client.hget(record.keys.job, "progress_ms") == b"700", "a beat")
     house.close(10)
     assert not {thread.name for thread in threading.enumerate()} & {"beat"}
+
+
+def test_a_job_that_is_watched_hears_that_it_is_cancelled_and_afterwards_nothing(
+    given: Given, valkey: str, client: redis.Redis
+) -> None:
+    house, stop, later = Runtime(given(STENOPOOL_REDIS_URL=valkey), streams=1), Stop(), Stop()
+    record, pulse = running(client, stop)
+    with house.watch(record.keys.cancel, later, pulse):
+        pass
+    with house.watch(record.keys.cancel, stop, pulse):
+        client.set(record.keys.cancel, "1")
+        with pytest.raises(Cancelled):
+            stop.wait(10)
+    house.close(10)
+    later.check()
+    assert repr(house.stops) == "<Stops 0 jobs>" and repr(house.beat) == "<Beat carried 1, followed 0>"
+
+
+def test_a_job_that_is_watched_hears_that_another_worker_has_it(given: Given, valkey: str, client: redis.Redis) -> None:
+    house, stop = Runtime(given(STENOPOOL_REDIS_URL=valkey), streams=1), Stop()
+    record, pulse = running(client, stop)
+    client.delete(record.keys.lease)
+    running(client, Stop())
+    with house.watch(record.keys.cancel, stop, pulse), pytest.raises(LeaseLost):
+        stop.wait(10)
+    house.close(10)
+
+
+def test_a_job_may_come_to_the_end_of_its_sentence_in_half_of_the_time_for_draining(given: Given) -> None:
+    house = Runtime(given(STENOPOOL_DRAIN_SECONDS="20"), streams=1)
+    assert (runtime.TO_A_SENTENCE, house.stops._patience) == (0.5, 10.0)
+    house.close(0.1)
+
+
+def test_no_stream_waits_long_for_redis() -> None:
+    client = runtime.redis_client("redis://127.0.0.1:1/0")
+    options = client.connection_pool.connection_kwargs
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (runtime.REDIS_PATIENCE,) * 2
+    assert runtime.REDIS_PATIENCE == 2.0 and options["retry"].get_retries() == 1
 
 
 @pytest.mark.parametrize("kind", ["celery.concurrency.prefork", "celery.concurrency.solo"])

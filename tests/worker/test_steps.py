@@ -1,6 +1,8 @@
 """What a worker answers; Celery's side is played by the few attributes that it gives."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +10,20 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from celery.worker import state as celery_state
 from celery.worker.control import Panel
+from celery.worker.state import maybe_shutdown
 
 from config.settings import Settings
 from emulator.background import BackgroundEmulator
 from emulator.stack import free_port
-from worker import lifecycle, runtime, steps
+from tasks.job.keys import JobKeys
+from worker import drain, lifecycle, runtime, steps
+from worker.drain import Drain
+from worker.ending import DrainLimit
 from worker.report import Report, Reports
+from worker.slots import FreeSlots
+from worker.visibility import Visibility
 
 Given = Callable[..., Settings]
 
@@ -128,6 +137,97 @@ def test_a_process_that_has_no_recognisers_yet_is_not_resized(reports: Reports) 
     assert runtime.made() is None
 
 
+# -- control drain -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of this process may be told to stop, and the process goes on being none that ends."""
+    monkeypatch.setattr(drain, "drain", Drain())
+    monkeypatch.setattr("celery.worker.state.should_stop", None)
+
+
+def test_a_worker_that_is_drained_answers_and_then_ends(fresh: Given, stopping: None) -> None:
+    fresh(STENOPOOL_DRAIN_SECONDS="12")
+    maybe_shutdown()
+    answer = steps.end(state("thread"))
+    assert answer == {"ok": "takes no more jobs, and has ended within 12 seconds; other workers go on"}
+    assert drain.drain.elapsed() is not None
+    with pytest.raises(SystemExit) as ended:  # Celery looks after each message
+        maybe_shutdown()
+    assert ended.value.code == 0
+
+
+# -- control revoke ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def jobs(fresh: Given, valkey: str, client: redis.Redis) -> redis.Redis:
+    """Where jobs look whether they are cancelled."""
+    fresh(STENOPOOL_REDIS_URL=valkey, STENOPOOL_JOB_TTL="100")
+    return client
+
+
+def noted(client: redis.Redis) -> set[str]:
+    keys: Any = client.keys("stenopool:job:{*}:cancel")
+    assert all(client.get(key) == b"revoked" and 0 < client.ttl(key) <= 100 for key in keys)
+    return {key.decode().split("{")[1].split("}")[0] for key in keys}
+
+
+@pytest.mark.parametrize("command", [steps.revoke, steps.terminate])
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [("a", {"a"}), (["a"], {"a"}), (["a", "b", "b"], {"a", "b"}), (("a-1_x:é", "0"), {"a-1_x:é", "0"})],
+)
+def test_a_job_that_is_revoked_finds_its_key(
+    jobs: redis.Redis, command: Callable[..., Any], ids: Any, expected: set[str]
+) -> None:
+    number = 1 if isinstance(ids, str) else len(ids)
+    assert command(state("prefork"), task_id=ids, signal="KILL") == {"ok": f"jobs cancelled: {number}"}
+    assert noted(jobs) == expected
+
+
+def test_the_key_is_that_which_jobs_look_for(jobs: redis.Redis) -> None:
+    steps.revoke(state("gevent"), task_id="a", terminate=True)
+    assert jobs.exists(JobKeys("a").cancel)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a}b", "{a", "a\n", "a\x00", "\x7f", "x" * 201, None, 5, ["a"], {"a": 1}])
+def test_what_can_be_no_job_s_id_is_left_out_and_told(jobs: redis.Redis, bad: object) -> None:
+    assert steps.revoke(state("thread"), task_id=[bad, "x" * 200]) == {
+        "ok": "jobs cancelled: 1; ids that no job can have: 1"
+    }
+    assert noted(jobs) == {"x" * 200}
+
+
+@pytest.mark.parametrize("ids", [None, [], "", ["a b"], 5, {"a": 1}])
+def test_nothing_to_revoke_is_a_sentence(jobs: redis.Redis, ids: object) -> None:
+    assert steps.revoke(state("thread"), task_id=ids) == {"error": "give the ids of the jobs to cancel"}
+    assert steps.terminate(state("thread"), task_id=ids) == {"error": "give the ids of the jobs to cancel"}
+    assert noted(jobs) == set()
+
+
+def test_a_signal_alone_is_no_job(jobs: redis.Redis) -> None:
+    assert steps.terminate(state("thread"), signal="KILL") == {"error": "give the ids of the jobs to cancel"}
+
+
+def test_thousands_are_revoked_in_one_command(jobs: redis.Redis) -> None:
+    ids = [f"job-{number}" for number in range(3000)]
+    assert steps.revoke(state("thread"), task_id=ids) == {"ok": "jobs cancelled: 3000"}
+    assert len(noted(jobs)) == 3000
+
+
+def test_jobs_cannot_be_revoked_without_redis(fresh: Given) -> None:
+    fresh(STENOPOOL_REDIS_URL=f"redis://:hush@127.0.0.1:{free_port()}/0")
+    answer = steps.revoke(state("thread"), task_id="a")
+    assert "(ConnectionError)" in answer["error"] and "hush" not in answer["error"]
+
+
+def test_celery_s_own_list_of_revoked_jobs_is_not_used(jobs: redis.Redis) -> None:
+    steps.revoke(state("thread"), task_id="a")
+    assert "a" not in celery_state.revoked
+
+
 # -- inspect stats -----------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +267,21 @@ def test_the_other_statistics_survive_a_redis_that_is_away(fresh: Given) -> None
 
 def test_the_app_s_workers_know_the_commands_and_the_rows(start_app: Callable[..., Celery]) -> None:
     app: Any = start_app()
-    assert steps.RecognizerFigures in app.steps["worker"]
+    assert {steps.RecognizerFigures, DrainLimit} <= app.steps["worker"]
+    assert {FreeSlots, Visibility} <= app.steps["consumer"]
     assert Panel.meta["recognizers"].type == "inspect" and Panel.meta["resize_recognizers"].type == "control"
     assert Panel.meta["recognizers"].help == "Figures of the recognisers of each process."
+    assert Panel.meta["drain"].type == "control" and Panel.data["drain"] is steps.end
+
+
+@pytest.mark.parametrize("first", ["celery.worker.control", "celery.worker.consumer", "worker.steps", "worker.app"])
+def test_celery_s_commands_are_replaced_whoever_imports_what_first(first: str) -> None:
+    program = (
+        f"import {first}, celery.worker.control, celery.apps.worker, worker.app; from worker import steps;"
+        "data, meta = (getattr(celery.worker.control.Panel, name) for name in ('data', 'meta'));"
+        "assert (data['revoke'], data['terminate']) == (steps.revoke, steps.terminate);"
+        "assert meta['revoke'].variadic == meta['terminate'].variadic == 'task_id';"
+        "assert data['revoke_by_stamped_headers'].__module__ == 'celery.worker.control'"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

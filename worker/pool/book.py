@@ -95,10 +95,15 @@ class Book(Generic[T]):
     def expire(self, ticket: Ticket[T], now: float) -> tuple[None, Chores[T]]:
         """The deadline has come. A ticket that was served in the same moment stays served."""
         if not ticket.settled:
-            ticket.error = self.timeout(f"no {self.name} free", now - ticket.asked)
-            self.counters.add("timeouts")
-            self.line.leave(ticket)
+            self._time_out(ticket, now)
         return None, self._go_on(now)
+
+    def turn_away(self, borrower: str, now: float) -> tuple[None, Chores[T]]:
+        """Whoever waits under this name waits no longer, as if his deadline had come. Who has an entry keeps it."""
+        leaving = [ticket for ticket in self.line if ticket.borrower == borrower]
+        for ticket in leaving:
+            self._time_out(ticket, now)
+        return None, [*(Wake(ticket) for ticket in leaving), *self._go_on(now)]
 
     def withdraw(self, ticket: Ticket[T], now: float) -> tuple[Entry[T] | None, Chores[T]]:
         """The borrower was interrupted. From now on the ticket gets nothing; what it got before must be given back."""
@@ -298,6 +303,11 @@ class Book(Generic[T]):
             return [self._end(entry, Reason.SURPLUS)]
         self.stock.keep(entry, now)
         return []
+
+    def _time_out(self, ticket: Ticket[T], now: float) -> None:
+        ticket.error = self.timeout(f"no {self.name} free", now - ticket.asked)
+        self.counters.add("timeouts")
+        self.line.leave(ticket)
 
     def _lease(self, entry: Entry[T], ticket: Ticket[T], now: float) -> None:
         self.counters.add("leases")

@@ -12,7 +12,7 @@ from worker.pool.chores import Chore, Close, Open
 
 log = logging.getLogger("worker.pool")
 
-LOOK_UP_EVERY = 5.0  # an interrupt can strike between the queueing of a chore and the call
+LOOK_UP_EVERY = 15.0  # an interrupt can strike between the queueing of a chore and the call
 LEAST_PAUSE = 0.001
 AFTER_FAILURE = 1.0
 

@@ -105,7 +105,7 @@ class Pool(Generic[T]):
         """Lend a resource for the length of a `with` block, opening the pool if need be.
 
         Then it is kept if the hooks call it reusable, however the block ended. `fresh` waits for a
-        new one. The borrower's name is for the log.
+        new one. The borrower's name is for the log and for `turn_away`.
         Raises PoolTimeout after `timeout` (`lease_timeout` if None), PoolFull, PoolClosed, OpenFailed.
         """
         self.open()
@@ -118,6 +118,12 @@ class Pool(Generic[T]):
             except BaseException:
                 self._finish(ticket)  # struck while giving back: what is still held goes back all the same
                 raise
+
+    def turn_away(self, borrower: str) -> None:
+        """Whoever waits under this name gets PoolTimeout now, from any thread. What is lent to him is not touched, and
+        who asks later waits as usual.
+        """
+        self._decide(partial(self._book.turn_away, borrower))
 
     def resize(self, min_size: int, max_size: int) -> None:
         """Keep more or fewer, from now on. What is lent is not taken away. Raises ValueError for impossible sizes."""

@@ -7,16 +7,17 @@ what to do now. Between them are chunks and news, both bounded:
     caller ◀── news ◀───────── hear(text, now) ◀── I/O loop ◀── service
 
 Audio comes on credit, as in TCP: the loop says up to which byte it wants to have some, and the caller brings about that
-much. So he is woken for the next second of audio and not for each frame, and nobody can pile up more. Every field has
-one writer, so that none needs a lock.
+much. So he is woken for the next second of audio and not for each frame, and nobody can pile up more. Has he brought it
+all, then the loop itself takes what the source gives without a wait, and the caller sleeps on, until there is none.
+Every field has one writer, so that none needs a lock.
 """
 
 import math
 import queue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from worker.recognition.errors import ConnectionLost, DeadlinePassed, UpstreamSilent
 from worker.recognition.load import Load, Strain
@@ -31,7 +32,7 @@ from worker.recognition.messages import (
     decode,
     encode,
 )
-from worker.recognition.refusals import refusal
+from worker.recognition.refusals import not_started, refusal
 from worker.recognition.session import Session, State
 
 AHEAD: Final = 48_000
@@ -49,11 +50,32 @@ MOST_UNREAD: Final = 256
 REPORT_EVERY: Final = 1.0
 """Seconds between two reports of a stream's strain."""
 
-News: TypeAlias = Event | Exception | None
-"""An event; how it failed, or ended; or None: more audio is wanted."""
+Ready: TypeAlias = Callable[[], Sequence["Chunk"]]
+"""Some next chunks of the source that the caller brings from, if they can be had without any wait, else none. It is
+asked in the loop's thread, and only while the caller has nothing to bring.
+"""
 
 
-class Chunk(NamedTuple):
+class Interruption:
+    """Somebody wants the caller to stop, and why. It may come at any time, and never is the last of the news."""
+
+    def __init__(self, why: Exception) -> None:  # compiled, a dataclass cannot have a field of this type
+        self.why = why
+
+
+News: TypeAlias = Event | Exception | Interruption | None
+"""An event; how it failed, or ended; that the caller is to stop; or None: more audio is wanted."""
+
+
+class Ping:
+    """No message, but a question to the other end's WebSocket, which must answer (RFC 6455, 5.5.2)."""
+
+
+PING: Final = Ping()
+
+
+@dataclass(slots=True)
+class Chunk:
     """Audio that may be sent `due` seconds after task-started, not earlier; 0.0: at once."""
 
     due: float
@@ -66,24 +88,36 @@ class Limits:
 
     started: float = 10.0  # from run-task to task-started
     finished: float = 60.0  # after finish-task: the longest silence, counted anew from each event
+    quiet: float = 20.0  # while audio is sent: without any sign of life, before a ping asks for one (the SDK's: 30)
+    pong: float = 10.0  # from the ping to any sign of life
     write: float = 10.0  # until the network has taken a message that it did not take at once
 
 
 class Conversation:
     """A task from run-task to task-finished. `session` is about to start it; `opening` is its first message.
 
-    `sent_bytes` and `sent_all` say how much audio the service was given. Raises only on the loop's side: what ends the
-    task is raised there once and reaches the caller as the last of the `news`.
+    `sent_bytes` and `sent_all` say how much audio the service was given. `heard` is the moment of the last sign of
+    life; the loop writes it for what is no message. Raises only on the loop's side: what ends the task is raised there
+    once and reaches the caller as the last of the `news`.
     """
 
     def __init__(
-        self, session: Session, opening: str, *, limits: Limits, deadline: float, load: Load, partials: bool = True
+        self,
+        session: Session,
+        opening: str,
+        *,
+        limits: Limits,
+        deadline: float,
+        load: Load,
+        partials: bool = True,
+        ready: Ready = tuple,
     ) -> None:
         self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.post: Callable[[News], None] = self.news.put  # how the loop delivers them
         self.sent_bytes = 0
         self.sent_all = False
         self.over = False
+        self.heard = -math.inf
         self.parked = True  # the loop waits for audio, and will not look again before it is told to
         self._session = session
         self._opening = opening
@@ -92,21 +126,25 @@ class Conversation:
         self._load = load
         self._strain = Strain()
         self._partials = partials
+        self._ready = ready
         self._heard_partial = False
-        # Audio: what the caller has written, and up to where the loop wants it.
+        # Audio: what the caller has brought, what the loop has taken itself, and up to where it wants the caller's.
         self._chunks: deque[Chunk] = deque()
-        self._offered = self._asked = 0
+        self._offered = self._taken = self._asked = 0
+        self._at_hand = False  # what the loop looked for last, it found
         self._ended = False
         self._told = self._read = 0
         # Moments.
         self._due = -math.inf
         self._limit = self._held_until = math.inf
         self._patience = deadline
+        self._pinged = -math.inf
         self._zero = self._spoke = self._reported = 0.0
         self._paced = self._resumed = -math.inf
         self._last_due = 0.0
         self._recheck: float | None = None
         self._held_since: float | None = None
+        self._started = False
         self._finished: Finished | None = None
 
     # -- the caller's side -----------------------------------------------------------------------------------------
@@ -114,7 +152,12 @@ class Conversation:
     @property
     def wants_audio(self) -> bool:
         """Whether another chunk may be offered."""
-        return self._offered < self._asked and not self._ended
+        return self._offered + self._taken < self._asked and not self._ended
+
+    @property
+    def took_audio(self) -> bool:
+        """Whether a chunk has come out of its source."""
+        return self._offered + self._taken > 0
 
     @property
     def waits_for_audio(self) -> bool:
@@ -158,10 +201,10 @@ class Conversation:
         if self._held_since is None and self._session.state is State.STREAMING:
             self._due = -math.inf
 
-    def message(self, now: float) -> str | bytes | memoryview | None:
+    def message(self, now: float) -> str | bytes | memoryview | Ping | None:
         """What to send now; None for nothing yet. Raises DeadlinePassed, UpstreamSilent, ConnectionLost."""
-        if now >= self._patience:
-            self._lose_patience(now)
+        if now >= self._patience and self._lose_patience(now):
+            return PING
         if self._held_since is not None:
             return None
         if self._session.state is State.STREAMING:
@@ -184,6 +227,7 @@ class Conversation:
         if self._held_since is not None:
             self._note_hold(now)
             self._held_since = None
+            self.heard = now  # an answer that had to wait behind all this is not late
             self._be_patient(held_until=math.inf)
             self._paced, self._resumed = -math.inf, now
             self.look()
@@ -193,17 +237,19 @@ class Conversation:
         if self.over:  # words after the last one: what the service believes now is not known
             self._session.abandon()
             return
+        self.heard = now
         event = decode(text, partials=self._partials or not self._heard_partial)
         if not self._session.received(event):
             return
         if isinstance(event, Refused):
             raise refusal(event.code, event.message)
         if isinstance(event, Started):
+            self._started = True
             self._zero = self._spoke = self._reported = now
             self._due = -math.inf if self._held_since is None else math.inf
-            self._be_patient(limit=math.inf)
+            self._be_patient(limit=now + self._limits.quiet)
             self._tell(event)
-            self._ask(AHEAD)
+            self._top_up(AHEAD)
             return
         if self._session.state is State.FINISHING:
             self._be_patient(limit=now + self._limits.finished)
@@ -218,6 +264,8 @@ class Conversation:
         self._note_hold(now)
         self._load.add(self._strain)
         self.over = True
+        if why is not None and not self._started:
+            why = not_started(why)
         self._tell(why or self._finished)
 
     # -- audio -----------------------------------------------------------------------------------------------------
@@ -257,8 +305,7 @@ class Conversation:
         # The first chunk of a stream with a pace is due at once, too.
         ahead = FAST_AHEAD if not chunk.due and self.sent_bytes else AHEAD
         self.sent_bytes += len(chunk.data)
-        if self._asked - self.sent_bytes <= ahead // 3:
-            self._ask(ahead)
+        self._top_up(ahead)
         if now - self._reported >= REPORT_EVERY:
             self._reported = now
             self._load.add(self._strain)
@@ -269,10 +316,20 @@ class Conversation:
         if self._held_since is not None and self._last_due > 0:
             self._strain.hold(now - self._held_since)
 
-    def _ask(self, ahead: int) -> None:
-        if not self._ended:
-            self._asked = self.sent_bytes + ahead
-            self.post(None)
+    def _top_up(self, ahead: int) -> None:
+        """See to it that there is audio: what is ready, else the caller's."""
+        # Who has to be called for it takes longer.
+        least = self.sent_bytes + (ahead // 6 if self._at_hand else ahead // 3)
+        while max(self._asked, self._offered + self._taken) <= least and not self._ended:
+            # All that he was asked for is here, or he is still about to bring it.
+            ready = self._ready() if self._offered + self._taken >= self._asked else ()
+            self._at_hand = len(ready) > 0
+            if not ready:
+                self._asked = self.sent_bytes + ahead
+                self.post(None)
+                return
+            self._chunks.extend(ready)
+            self._taken += sum([len(chunk.data) for chunk in ready])
 
     def _starve(self, now: float) -> str | bytes | memoryview | None:
         """Nothing to send. The caller is about to bring more: he need not call for each chunk."""
@@ -303,20 +360,41 @@ class Conversation:
         self._held_until = self._held_until if held_until is None else held_until
         self._patience = min(self._limit, self._held_until, self._deadline)
 
-    def _lose_patience(self, now: float) -> None:
+    def _lose_patience(self, now: float) -> bool:
+        """True: it is time for a ping."""
         if now >= self._deadline:
             raise DeadlinePassed
         if now >= self._held_until:
             raise ConnectionLost("TimeoutError while sending")
+        if self._session.state is State.STREAMING:
+            return self._doubt(now)
         if self._session.state is State.STARTING:
             raise UpstreamSilent(f"no task-started within {self._limits.started:g} s")
         if not self.is_unread:
             raise UpstreamSilent(f"nothing within {self._limits.finished:g} s after finish-task")
         # Nothing is read for a caller who does not read: it is not the service that is silent.
         self._be_patient(limit=now + self._limits.finished)
+        return False
+
+    def _doubt(self, now: float) -> bool:
+        """Where nobody speaks there is nothing to be said, so that silence proves nothing. One that leaves a ping
+        unanswered, too, is gone: the official SDK (2.0.2) goes by the same, after 30 s.
+
+        Each sign of life is but noted, and looked at when the time is over that was counted from an earlier one.
+        """
+        if self._held_since is not None or self.is_unread:
+            self.heard = now  # what the service says cannot come, or is not read
+        if self.heard < self._pinged:
+            raise UpstreamSilent(f"no answer to a ping within {self._limits.pong:g} s")
+        limit = self.heard + self._limits.quiet
+        asks = now >= limit
+        if asks:
+            self._pinged, limit = now, now + self._limits.pong
+        self._be_patient(limit=limit)
+        return asks
 
     def _tell(self, news: News) -> None:
-        if self._asked:  # who wakes for this may fill up on the way: it saves him the next time
+        if self._asked and not self._taken:  # who wakes for this may fill up on the way: it saves him the next time
             self._asked = max(self._asked, self.sent_bytes + AHEAD)
         self._told += 1
         self.post(news)

@@ -98,7 +98,7 @@ class ConnectionLost(TransportError):
 
 
 class UpstreamSilent(TransportError):
-    """Raised when task-started, or anything after finish-task, did not come within our own limit."""
+    """Raised when task-started, the answer to a ping, or anything after finish-task did not come within our limit."""
 
     code = "upstream_silent"
     advice = "The service does not answer: try again"

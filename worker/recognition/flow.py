@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from worker.recognition.conversation import Conversation
-from worker.recognition.errors import ConnectionLost, RecognitionError
+from worker.recognition.conversation import Conversation, Ping
+from worker.recognition.errors import ConnectionLost, RecognitionError, UpstreamSilent
 from worker.recognition.transport import Transport
 
 BURST: Final = 8
@@ -37,10 +37,12 @@ class Flow:
         except RecognitionError as error:
             if conversation.over:  # the service ended the connection after the task
                 return False
-            if isinstance(error, ConnectionLost):
+            if isinstance(error, (ConnectionLost, UpstreamSilent)):
                 self._hear_last_words(now)
             if conversation.over:
                 return False
+            if isinstance(error, UpstreamSilent):  # or was it this process that stood still, and the answer is here?
+                return self._speak(now)
             raise
 
     def _speak(self, now: float) -> bool:
@@ -56,8 +58,12 @@ class Flow:
             message = conversation.message(now)
             if message is None:
                 return False
-            self.messages += 1
-            if not transport.send(message):
+            if isinstance(message, Ping):
+                taken = transport.ping()
+            else:
+                self.messages += 1
+                taken = transport.send(message)
+            if not taken:
                 self.blocked = True
                 conversation.held(now)
                 return False
@@ -83,4 +89,6 @@ class Flow:
             heard += 1
             self.conversation.hear(text, now)
         self.messages += heard
+        if heard == 0 and self.transport.has_heard():
+            self.conversation.heard = now
         self.blocked = self.blocked or self.transport.is_blocked()

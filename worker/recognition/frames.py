@@ -29,6 +29,9 @@ PONG: Final = ABNF.OPCODE_PONG
 
 KEY_SIZE: Final = 4
 
+WHOLE_TEXT: Final = 0x80 | TEXT
+"""How a frame begins that is a whole message of text: FIN, no reserved bit."""
+
 LONGEST: Final = 16 * 1024 * 1024
 """Bytes of a message. An event has a few thousand."""
 
@@ -86,17 +89,20 @@ class Dry(Exception):
 class Parser:
     """Bytes to messages. What came of an unfinished frame, or of a message in several, stays until the rest comes.
 
-    `read` gives some bytes, or raises Dry, or what ends the connection.
+    `read` gives some bytes, or raises Dry, or what ends the connection. Nearly all that the service sends are texts in
+    one frame that comes whole: these are taken out here, at a fifth of the cost; the rest is websocket-client's.
     """
 
     def __init__(self, read: Callable[[], bytes]) -> None:
-        self._buffer = frame_buffer(lambda _: read(), skip_utf8_validation=True)
+        self._read = read
+        self._data, self._at = b"", 0  # what was read, and from where on it is new to everybody
+        self._buffer = frame_buffer(lambda _: self._rest(), skip_utf8_validation=True)
         self._parts = continuous_frame(False, True)
 
     @property
     def is_dry(self) -> bool:
         """Whether nothing is left of what was read; another message needs another read."""
-        return not self._buffer.recv_buffer
+        return not self._data and not self._buffer.recv_buffer
 
     def message(self) -> tuple[int, bytes]:
         """The next whole message, or control frame between: (opcode, payload).
@@ -104,6 +110,43 @@ class Parser:
         Raises Dry, what `read` raises, websocket.WebSocketException for what is no frame, and RemoteProtocolError for a
         message that is far too long.
         """
+        buffer = self._buffer
+        if buffer.header is None and not buffer.recv_buffer and not self._parts.recving_frames:
+            text = self._whole_text()
+            if text is not None:
+                return TEXT, text
+        return self._any_message()
+
+    def _whole_text(self) -> bytes | None:
+        """The payload of a text in one frame, not masked and below 64 KB (RFC 6455, 5.2), if one comes next, whole."""
+        if not self._data:
+            self._data = self._read()
+        data, at = self._data, self._at
+        have = len(data) - at
+        if have < 4 or data[at] != WHOLE_TEXT:
+            return None
+        size, begin = data[at + 1], at + 2
+        if size == 126:
+            size, begin = data[at + 2] << 8 | data[at + 3], at + 4
+        elif size > 126:
+            return None
+        end = begin + size
+        if end > len(data):
+            return None
+        if end == len(data):
+            self._data, self._at = b"", 0
+        else:
+            self._at = end
+        return data[begin:end]
+
+    def _rest(self) -> bytes:
+        """What is left of what was read, else more."""
+        if not self._data:
+            return self._read()
+        data, self._data, self._at = self._data[self._at :], b"", 0
+        return data
+
+    def _any_message(self) -> tuple[int, bytes]:
         while True:
             try:
                 frame = self._buffer.recv_frame()

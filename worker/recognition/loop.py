@@ -16,7 +16,7 @@ from worker.recognition.transport import Transport
 
 TRIES: Final = 3
 
-LOOK_EVERY: Final = 10.0
+LOOK_EVERY: Final = 30.0
 """Seconds without any news, after which a caller looks whether there is still a loop."""
 
 PATIENCE: Final = 5.0

@@ -43,6 +43,14 @@ NEAR: Final = 2.0
 SWEEP_EVERY: Final = 1.0
 """Seconds between two looks at all streams for what has come near."""
 
+AWAKE: Final = 8
+"""Callers that are woken together. Each thread that waits for the interpreter looks every few milliseconds whether it
+may have it: a thousand awake at once leave no time for anything else.
+"""
+
+PAUSE: Final = 0.001
+"""Seconds that these have before the next are woken."""
+
 NEVER: Final = 2**62
 
 LONGEST_WAIT: Final = 60.0
@@ -95,20 +103,20 @@ class Reactor:
         self._ticks: list[int] = []
         self._sweep_at = 0.0
         self._hungry: deque[_Seat] = deque()
-        self._mail: list[tuple[queue.SimpleQueue[News], News]] = []
+        self._mail: deque[tuple[queue.SimpleQueue[News], News]] = deque()
         self._lags = [0.0, 0.0]  # the longest of this half minute and of the one before
         self._lag_turn = 0
-        self._thread = threading.Thread(target=self._run, name="io-loop", daemon=True)
+        self._runner = threading.Thread(target=self._run, name="io-loop", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self._runner.start()
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._runner.is_alive()
 
     def is_current(self) -> bool:
         """Whether this is the thread that asks."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self._runner
 
     def discard(self) -> None:
         """Close what a reactor that could not be started has opened."""
@@ -119,7 +127,7 @@ class Reactor:
         self._stopping = True
         self._call(lambda: None)
         if not self.is_current():
-            self._thread.join(timeout)
+            self._runner.join(timeout)
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -128,7 +136,7 @@ class Reactor:
         seat = _Seat(flow)
         flow.conversation.post = functools.partial(self._post, flow.conversation.news)
         with self._lock:
-            if self._dead or not self._thread.is_alive():
+            if self._dead or not self._runner.is_alive():
                 return False
             self._seats[flow.conversation] = seat
             self.streams_max = max(self.streams_max, len(self._seats))
@@ -185,13 +193,15 @@ class Reactor:
     def _post(self, box: "queue.SimpleQueue[News]", news: News) -> None:
         self._mail.append((box, news))
 
-    def _deliver(self) -> None:
-        """Wake the callers, all together and right before the wait: awake they compete with this thread for the
+    def _deliver(self, most: int = AWAKE) -> None:
+        """Wake the callers, some together and right before the wait: awake they compete with this thread for the
         interpreter, each time that it sends.
         """
-        for box, news in self._mail:
+        woken = 0
+        while self._mail and woken < most:
+            box, news = self._mail.popleft()
+            woken += box.empty()  # else its caller is awake, or about to be
             box.put(news)
-        self._mail.clear()
 
     def _round(self) -> None:
         self._deliver()
@@ -216,9 +226,12 @@ class Reactor:
         if self._calls or self._hungry:
             return self._shortest_wait
         if not self._seats:
-            return LONGEST_WAIT
+            return PAUSE if self._mail else LONGEST_WAIT
         next_tick = self._ticks[0] * TICK if self._ticks else math.inf
-        return max(self._shortest_wait, min(next_tick, self._sweep_at) - self._clock())
+        # At the last sweep whoever had no tick was due in NEAR seconds or later: the next one may wait for a tick.
+        last_sweep = self._sweep_at - SWEEP_EVERY
+        patience = max(self._shortest_wait, min(next_tick, last_sweep + NEAR) - self._clock())
+        return min(PAUSE, patience) if self._mail else patience
 
     def _answer_calls(self) -> None:
         for _ in range(len(self._calls)):
@@ -327,7 +340,7 @@ class Reactor:
             seats = list(self._seats.values())
         for seat in seats:
             self._release(seat, ConnectionLost(why))
-        self._deliver()
+        self._deliver(len(self._mail))
         self._selector.close()
         self._bell.close()
         self._ear.close()

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from worker.recognition.conversation import Chunk, Conversation, Limits
+from worker.recognition.conversation import Chunk, Conversation, Interruption, Limits, Ready
 from worker.recognition.errors import RecognitionError, Throttled
 from worker.recognition.load import Load
 from worker.recognition.loop import Driver
@@ -39,7 +39,6 @@ class Recognizer:
         new_id: Callable[[], str] = _fresh_id,
     ) -> None:
         self.tasks = 0
-        self.took_audio = False
         self.connected_at = clock()
         self._transport = transport
         self._limits = limits or Limits()
@@ -52,6 +51,10 @@ class Recognizer:
     def __repr__(self) -> str:
         open_ = "open" if self._transport.is_open() else "not open"
         return f"<Recognizer {self._session.state.value}, {open_}, tasks {self.tasks}>"
+
+    @property
+    def took_audio(self) -> bool:
+        return self._conversation is not None and self._conversation.took_audio
 
     @property
     def sent_bytes(self) -> int:
@@ -70,20 +73,28 @@ class Recognizer:
         chunks: Iterable[Chunk],
         deadline: float,
         partials: bool = True,
+        ready: Ready = tuple,
     ) -> Generator[Event, None, None]:
         """Run one task: Started first, Finished last, in between what the service recognises, as it comes.
 
-        Chunks are taken in the caller's thread while he iterates, a second or two before they are sent. Without
-        `partials` only the first one is handed out, and the others cost little. `deadline` is absolute on the clock.
-        Raises the service's refusal, what the transport raises, UpstreamSilent, DeadlinePassed, and whatever `chunks`
-        raises. After any of these, or when the caller stops before Finished, the recognizer is not reusable.
+        Chunks are taken in the caller's thread while he iterates, a second or two before they are sent; and in the
+        loop's, as far as `ready` gives some without any wait. Without `partials` only the first one is handed
+        out, and the others cost little. `deadline` is absolute on the clock.
+        Raises the service's refusal, what the transport raises, UpstreamSilent, DeadlinePassed, what `interrupt` is
+        told, and whatever `chunks` raises. After any of these, or when the caller stops before Finished, the recognizer
+        is not reusable.
         """
         start = Start(self._new_id(), model, parameters, resources)
         opening = encode(start)
         self._session.sending(start)
-        self.took_audio = False
         self._conversation = conversation = Conversation(
-            self._session, opening, limits=self._limits, deadline=deadline, load=self._load, partials=partials
+            self._session,
+            opening,
+            limits=self._limits,
+            deadline=deadline,
+            load=self._load,
+            partials=partials,
+            ready=ready,
         )
         try:
             self._loop.begin(self._transport, conversation)
@@ -113,6 +124,16 @@ class Recognizer:
             return False
         self._take_back()  # its last event is heard, but the loop may just be about to let go
         return self._transport.is_open()
+
+    def interrupt(self, why: Exception) -> None:
+        """End the task in flight, from any thread: its caller gets `why` as soon as he looks for an event, at once if
+        he waits for one.
+
+        It belongs to this task. Is there none, or is it just over, then nothing happens, to the next one either.
+        """
+        conversation = self._conversation
+        if conversation is not None:
+            conversation.news.put(Interruption(why))  # past the loop, so that he wakes at once
 
     def abort(self) -> None:
         """Take the connection from whoever uses it, at once and from any thread: his task ends with ConnectionLost.
@@ -148,6 +169,10 @@ class Recognizer:
                 self._bring(conversation, chunks)
                 continue
             news = self._loop.wait(conversation)
+            if isinstance(news, Interruption):
+                self._take_back()
+                self._session.abandon()  # though its task-finished may have come in between: like any failed task
+                raise news.why
             if isinstance(news, Exception):
                 raise news
             if news is None:
@@ -165,7 +190,6 @@ class Recognizer:
         if chunk is None:
             conversation.end_audio()
         else:
-            self.took_audio = True
             conversation.offer(chunk)
         if conversation.waits_for_audio:
             self._loop.prod(conversation)

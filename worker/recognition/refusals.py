@@ -103,14 +103,22 @@ def handshake_error(status: int, retry_after: float | None = None) -> Recognitio
 def closed(code: int | None, reason: str) -> RecognitionError:
     """The error for a close frame in the middle of a task. None: a close frame without a code (1005).
 
-    1007 is "invalid payload data": the vendor closes with it on bad JSON, a run-task without input or, in one family
-    of models, on an unknown model. All other codes say nothing about the request.
+    A code says nothing about the request, unless it is the answer to one: see `not_started`.
     """
     detail = ", ".join(filter(None, (f"close code {code or 1005}", quoted(reason))))
     kind = _by_text(reason)
-    if kind is None and code == 1007:
-        kind = InvalidRequest
     return ConnectionLost(detail, code) if kind is None else kind(detail)
+
+
+def not_started(error: Exception) -> Exception:
+    """What an error means that comes in the place of task-started.
+
+    1007 is "invalid payload data": the vendor closes with it on bad JSON, a run-task without input or, in one family
+    of models, on an unknown model. Later it cannot be about the request, which was accepted.
+    """
+    if isinstance(error, ConnectionLost) and error.close_code == 1007:
+        return InvalidRequest(error.detail)
+    return error
 
 
 def quoted(text: str, length: int = 200) -> str:

@@ -36,12 +36,20 @@ class Transport(Protocol):
         """Send what is left. False: not all of it went. ConnectionLost as for `send`."""
         ...
 
+    def ping(self) -> bool:
+        """Send a ping; what is returned and raised is as for `send`. A pong is no message: only `has_heard` tells."""
+        ...
+
     def receive(self) -> Iterator[str]:
         """The text messages that one look at the socket gives; none when nothing came. Take them all.
 
         Raises, after those that came before: ConnectionLost, or what a close frame says; RemoteProtocolError for what
         is no text message.
         """
+        ...
+
+    def has_heard(self) -> bool:
+        """Whether the last look gave anything at all: a message or a part of one, a ping, a pong."""
         ...
 
     def is_blocked(self) -> bool:
@@ -86,7 +94,7 @@ class WebSocketTransport:
         self._parser = Parser(lambda: self._read())
         self._close_timeout = close_timeout
         self._is_open = True
-        self._looked = False
+        self._has_heard = False
 
     @classmethod
     def connect(cls, endpoint: Endpoint, context: ssl.SSLContext | None = None) -> "WebSocketTransport":
@@ -109,7 +117,7 @@ class WebSocketTransport:
                 wire.read_until(deadline)
                 _upgrade(endpoint, wire)
             except websocket.WebSocketBadStatusException as exc:
-                raise handshake_error(exc.status_code, _retry_after(exc.resp_headers or {})) from None
+                raise _alone(handshake_error(exc.status_code, _retry_after(exc.resp_headers or {}))) from None
             except (OSError, ValueError, websocket.WebSocketException) as exc:
                 raise _connect_failed(endpoint, exc) from None
             unless_connected.pop_all()
@@ -124,16 +132,19 @@ class WebSocketTransport:
     def flush(self) -> bool:
         return self._put(b"")
 
+    def ping(self) -> bool:
+        return self._put(encoded(b"", PING))
+
     def receive(self) -> Iterator[str]:
         if not self._wire.is_ours():
             raise ConnectionLost("it is another process's")
         # Also after a send has failed: why the service hung up may still be unread.
-        self._looked = False
+        self._has_heard = False
         try:
             while True:
                 if (text := self._text(*self._parser.message())) is not None:
                     yield text
-                if self._looked and self._parser.is_dry:
+                if self._has_heard and self._parser.is_dry:
                     return
         except Dry:
             return
@@ -146,6 +157,9 @@ class WebSocketTransport:
         except websocket.WebSocketException:
             self._is_open = False
             raise RemoteProtocolError("a frame breaks RFC 6455") from None
+
+    def has_heard(self) -> bool:
+        return self._has_heard
 
     def is_blocked(self) -> bool:
         return self._wire.is_blocked
@@ -183,14 +197,14 @@ class WebSocketTransport:
 
     def _look(self) -> bytes:
         """One read for each look, so that a service that sends without pause does not hold up the other streams."""
-        if self._looked:
+        if self._has_heard:
             raise Dry
-        self._looked = True
         data = self._wire.take()
         if data is None:
             raise Dry
         if not data:
             raise ConnectionResetError  # said like any other end without a close frame
+        self._has_heard = True
         return data
 
     def _text(self, opcode: int, payload: bytes) -> str | None:
@@ -247,9 +261,15 @@ def _upgrade(endpoint: Endpoint, wire: Wire) -> None:
     )
 
 
-def _connect_failed(endpoint: Endpoint, exc: Exception) -> ConnectFailed:
+def _connect_failed(endpoint: Endpoint, exc: Exception) -> RecognitionError:
     # The type only: texts of the handshake quote headers, bodies and URLs.
-    return ConnectFailed(f"{endpoint.host}:{endpoint.port}, {type(exc).__name__}")
+    return _alone(ConnectFailed(f"{endpoint.host}:{endpoint.port}, {type(exc).__name__}"))
+
+
+def _alone(error: RecognitionError) -> RecognitionError:
+    """Told without the one that it was made of, which quotes so much: compiled, a raise has no `from None`."""
+    error.__suppress_context__ = True
+    return error
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -145,7 +145,8 @@ class Wire:
         deadline = time.monotonic() + self._write_timeout
         rest = memoryview(data)
         while rest:
-            rest = rest[self._try(functools.partial(self._sock.send, rest), select.POLLOUT, deadline) :]
+            sent = self._try(functools.partial(self._sock.send, rest), select.POLLOUT, deadline)
+            rest = rest[sent:]
         return len(data)
 
     def secure(self, context: ssl.SSLContext, host: str, deadline: float) -> None:

@@ -43,6 +43,10 @@ class MemoryFile(io.BytesIO):
         self.largest = max(self.largest, len(data))
         return data
 
+    def ready(self, size: int, /) -> bytes:
+        """Memory is always at hand."""
+        return b"" if self.fails_at is not None and self.tell() >= self.fails_at else super().read(size)
+
 
 class Make:
     """Makes recordings; those that FFmpeg writes go to a folder first."""

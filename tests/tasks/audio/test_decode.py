@@ -380,6 +380,8 @@ class Endless:
         self._left -= count
         return bytes(count)
 
+    ready = read
+
 
 def test_memory_stays_flat_over_an_hour(make: Any) -> None:
     header = bytearray(make.wav(seconds=0))

@@ -1,5 +1,6 @@
 """The plain way against the decoder, on the same files: whatever one says, the other has to say too."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,8 @@ class Drips:
         self._at += len(data)
         return data
 
+    ready = read
+
     def seek(self, offset: int, whence: int = 0, /) -> int:
         assert whence == 0
         self._at = offset
@@ -159,7 +162,9 @@ def test_a_block_never_ends_within_a_sample(make: Any, most: int, seekable: bool
         assert isinstance(recording, PlainRecording)
         blocks = list(recording.blocks(start_ms))
     assert b"".join(blocks) == pcm(8000)[start_ms * 32 :]
-    assert all(blocks) and not any(len(block) % 2 for block in blocks)
+    assert not any(len(block) % 2 for block in blocks)
+    # Those on the way to the place are empty, and no others.
+    assert all(itertools.dropwhile(lambda block: not block, blocks)) and (start_ms or all(blocks))
 
 
 @pytest.mark.parametrize(("lost", "code"), [(30_000, ""), (33_000, "truncated_audio")])
@@ -202,3 +207,35 @@ def test_an_open_plain_recording_costs_one_descriptor_and_no_decoder(tmp_path: P
         assert len(os.listdir("/proc/self/fd")) == before + 1
         next(recording.blocks())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(most=st.sampled_from([1, 2, 333, 5000]), start_ms=st.sampled_from([0, 77]), pattern=st.lists(st.booleans()))
+def test_whoever_takes_the_next_block_nothing_is_lost(make: Any, most: int, start_ms: int, pattern: list[bool]) -> None:
+    sound, taken = pcm(4000), b""
+    with open_recording(Drips(make.wav(pcm=sound), most=most), rate=16000) as recording:
+        blocks = recording.blocks(start_ms)
+        for at_hand in pattern:
+            taken += recording.ready() if at_hand else next(blocks, b"")
+        taken += b"".join(blocks)
+        assert recording.ready() == b""
+    assert taken == sound[start_ms * 32 :]
+
+
+def test_of_a_source_that_fails_nothing_is_ready_and_its_reader_learns_why(make: Any) -> None:
+    file = make.file(make.wav(seconds=3))
+    with open_recording(file, rate=16000) as recording:
+        blocks = recording.blocks()
+        assert recording.ready()
+        file.fails_at, file.failure = 50_000, Unavailable("audio_interrupted", "gone")
+        while recording.ready():
+            pass
+        with pytest.raises(Unavailable):
+            list(blocks)
+        assert recording.ready() == b""
+
+
+def test_of_a_decoded_recording_nothing_is_ready(make: Any) -> None:
+    file = make.file(make.wav(seconds=1))
+    with open_decoded(Tap(file), file, rate=16000) as recording:
+        assert recording.ready() == b""

@@ -490,3 +490,9 @@ def test_a_cut_upload_is_found_before_anything_is_decoded(make: Any, serve: Any,
     ):
         pass
     assert caught.value.code == "truncated_audio"
+
+
+def test_nothing_of_it_can_be_had_without_a_wait(serve: Any, http: HttpPool) -> None:
+    with source(f"{serve(plain()).url}/a", http) as file:
+        assert file.ready(100) == b""
+        assert file.read(100)

@@ -171,3 +171,43 @@ def test_a_limit_of_zero_is_a_mistake(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         AudioLimits(**{name: 0})
     assert (AudioLimits().max_bytes, AudioLimits().max_seconds) == (4 * 1024**3, 43200)
+
+
+# ------------------------------------------------------------------------------------------------------ without a wait
+
+
+def test_what_memory_holds_of_a_file_can_be_had_without_a_wait(root: Path) -> None:
+    (root / "long").write_bytes(bytes(range(256)) * 400)  # just written: in memory
+    with open_source(AudioReference.parse(f"file://{root}/long"), roots=[root], http=HttpPool()) as file:
+        taken = file.read(10)
+        while more := file.ready(999):
+            assert len(more) <= 999
+            taken += more
+        assert taken == bytes(range(256)) * 400
+        file.seek(300)
+        assert file.ready(2) == bytes([300 % 256, 301 % 256])
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(), OSError(95, "not supported")])
+def test_what_would_have_to_be_waited_for_is_left_to_a_reader(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def preadv(*given: object) -> int:
+        raise error
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with open_source(AudioReference.parse(f"file://{root}/a b.wav"), roots=[root], http=HttpPool()) as file:
+        assert file.ready(100) == b""
+        assert file.read(100) == b"sound"
+
+
+def test_a_system_that_cannot_say_so_has_nothing_ready(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.audio.sources._WITHOUT_WAIT", None)
+    with open_source(AudioReference.parse(f"file://{root}/a b.wav"), roots=[root], http=HttpPool()) as file:
+        assert file.ready(100) == b""
+
+
+def test_a_file_that_was_closed_has_nothing_ready(root: Path) -> None:
+    with open_source(AudioReference.parse(f"file://{root}/a b.wav"), roots=[root], http=HttpPool()) as file:
+        pass
+    assert file.ready(100) == b""

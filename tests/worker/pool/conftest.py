@@ -132,6 +132,9 @@ class Desk:
     def expire(self, ticket: Ticket[str]) -> None:
         self._note(self.book.expire(ticket, self.clock.now))
 
+    def turn_away(self, borrower: str) -> None:
+        self._note(self.book.turn_away(borrower, self.clock.now))
+
     def withdraw(self, ticket: Ticket[str]) -> Entry[str] | None:
         answer, chores = self.book.withdraw(ticket, self.clock.now)
         self.chores = list(chores)

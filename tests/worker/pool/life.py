@@ -12,6 +12,7 @@ from tests.worker.pool.moves import LIMITS, move, some
 from worker.pool.book import TEND_EVERY, Book
 from worker.pool.chores import Close, Open, Report, Wake
 from worker.pool.entry import Entry, Reason, State
+from worker.pool.errors import PoolTimeout
 from worker.pool.policy import Policy
 from worker.pool.ticket import Ticket
 
@@ -51,9 +52,9 @@ class Life(RuleBasedStateMachine):
 
     # -- borrowers -----------------------------------------------------------------------------------------------------
 
-    @move("fresh")
-    def ask(self, fresh: bool) -> None:
-        ticket: Ticket[int] = Ticket(fresh=fresh)
+    @move("name", "fresh")
+    def ask(self, name: str, fresh: bool) -> None:
+        ticket: Ticket[int] = Ticket(name, fresh)
         answer, chores = self.book.ask(ticket, self.now)
         self.note_answer(ticket, answer)
         self.note(chores)
@@ -89,6 +90,14 @@ class Life(RuleBasedStateMachine):
             self.note(chores)
         elif fate == "interrupt":
             self.note(self.book.give_back(pick(self.looking, which).entry, keep, self.now)[1])
+
+    @move("name", when=lambda life: life.waiting)
+    def turn_away(self, name: str) -> None:
+        leaving = [ticket for ticket in self.waiting if ticket.borrower == name]
+        chores = self.book.turn_away(name, self.now)[1]
+        assert all(ticket.entry is None and isinstance(ticket.error, PoolTimeout) for ticket in leaving)
+        self.note(chores)
+        assert not any(ticket.borrower == name for ticket in self.waiting)
 
     # -- openers -------------------------------------------------------------------------------------------------------
 

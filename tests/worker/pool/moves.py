@@ -43,6 +43,7 @@ CHOICES: dict[str, list[Any]] = {
     "used": list(range(4)),
     "which": list(range(12)),
     "fresh": [False, False, True],
+    "name": ["one job", "another"],
     "healthy": [True, True, True, False],
     "keep": [True, True, True, False],
     "fate": [*["patience"] * 4, "deadline", "interrupt"],

@@ -212,6 +212,55 @@ def test_a_gift_in_the_moment_of_the_deadline_is_kept(make_desk):
     assert (ticket.entry, ticket.error) == (entry, None)
 
 
+@pytest.mark.parametrize("waiting", [0, 1, 2])
+def test_who_is_turned_away_waits_no_longer_wherever_in_the_line_he_is(make_desk, clock, waiting):
+    desk = make_desk("a")
+    entry = desk.lease("job 6")
+    names = ["job 1", *["job 7"] * waiting, "job 2"]
+    tickets = [desk.ask(name) for name in names]
+    clock.advance(3)
+    desk.turn_away("job 7")
+    assert desk.chores == [Wake(ticket) for ticket in tickets[1:-1]]
+    for ticket in tickets[1:-1]:
+        assert isinstance(ticket.error, PoolTimeout) and "no thing free after 3.0 s" in str(ticket.error)
+    assert desk.figures("timeouts", "waiting") == (waiting, 2)
+    desk.give_back(entry)
+    assert (tickets[0].entry, tickets[-1].settled) == (entry, False)
+
+
+def test_what_he_has_already_he_keeps(make_desk):
+    desk = make_desk("a", "b")
+    entry, ticket = desk.lease("job 7"), desk.ask("job 7")
+    desk.turn_away("job 7")
+    assert (desk.chores, ticket.error, desk.figures("leased", "reserved")) == ([], None, (1, 1))
+    desk.lend(ticket)
+    desk.give_back(entry)
+    desk.turn_away("job 7")
+    assert desk.figures("leased", "idle", "timeouts") == (1, 1, 0)
+
+
+def test_who_asks_later_under_that_name_waits_as_usual(make_desk):
+    desk = make_desk("a")
+    entry = desk.lease()
+    desk.turn_away("job 7")
+    ticket = desk.ask("job 7")
+    desk.give_back(entry)
+    assert ticket.entry is entry
+
+
+def test_whom_he_stood_before_gets_what_was_kept_for_him(make_desk, clock):
+    """He waited for something new, and as long as he did one place less was lent."""
+    desk = make_desk("a", "b", max_leased=1)
+    clock.advance(1)
+    entry, new, any_one = desk.lease(), desk.ask("job 7", fresh=True), desk.ask("job 8")
+    again = desk.ask("job 7")
+    desk.give_back(entry)
+    assert not any_one.settled and not again.settled
+    desk.turn_away("job 7")
+    assert desk.chores == [Wake(new), Wake(again), Wake(any_one)]
+    assert (new.entry, again.entry, any_one.entry) == (None, None, entry)
+
+
 def test_a_withdrawn_ticket_gets_nothing_any_more(make_desk):
     desk = make_desk("a")
     entry = desk.lease()

@@ -152,6 +152,27 @@ def test_nobody_waits_longer_than_the_timeout(make_pool, timeout):
     assert (pool.stats()["timeouts"], pool.stats()["waiting"]) == (1, 0)
 
 
+def test_who_is_turned_away_stops_waiting_at_once_and_nobody_else_does(make_pool, in_thread, wait_until):
+    pool, got = make_pool(), []
+
+    def borrow(name):
+        try:
+            with pool.lease(borrower=name) as resource:
+                got.append((name, resource.number))
+        except PoolTimeout as error:
+            got.append((name, error.seconds < PATIENCE))
+
+    pool.turn_away("job 7")
+    with pool.lease(borrower="job 7"):
+        away, patient = in_thread(borrow, "job 7"), in_thread(borrow, "job 8")
+        wait_until(pool, lambda: pool.stats()["waiting"] == 2)
+        pool.turn_away("job 7")
+        away.join(PATIENCE)
+        assert (got, pool.stats()["waiting"], pool.stats()["leased"]) == ([("job 7", True)], 1, 1)
+    patient.join(PATIENCE)
+    assert got[1:] == [("job 8", 1)]
+
+
 def test_the_default_timeout_is_the_policy_s(make_pool):
     pool = make_pool(lease_timeout=0)
     pool.wait(PATIENCE)

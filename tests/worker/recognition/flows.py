@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from worker.recognition import Chunk, Limits
-from worker.recognition.conversation import Conversation
+from worker.recognition.conversation import Conversation, Ping, Ready
 from worker.recognition.load import Load
 from worker.recognition.messages import Start, encode
 from worker.recognition.session import Session
@@ -36,6 +36,9 @@ def final(text: str = "words") -> str:
     return said("result-generated", sentence={"begin_time": 0, "end_time": 100, "text": text, "sentence_end": True})
 
 
+PONG = "a pong"
+"""In an inbox: what is heard there is no message."""
+
 STARTED, FINISHED = said("task-started"), said("task-finished")
 HEARTBEAT = said("result-generated", sentence={"heartbeat": True})
 
@@ -46,18 +49,27 @@ def conversation(
     deadline: float = math.inf,
     load: Load | None = None,
     partials: bool = True,
+    ready: Ready = tuple,
     task: str = TASK,
 ) -> Conversation:
     """One whose first message is to be sent next."""
     session, start = Session(), Start(task, "m", {})
     session.sending(start)
     return Conversation(
-        session, encode(start), limits=limits or Limits(), deadline=deadline, load=load or Load(), partials=partials
+        session,
+        encode(start),
+        limits=limits or Limits(),
+        deadline=deadline,
+        load=load or Load(),
+        partials=partials,
+        ready=ready,
     )
 
 
 def action(message: Any) -> Any:
     """Which command a message is; audio as it is."""
+    if isinstance(message, Ping):
+        return "ping"
     return json.loads(message)["header"]["action"] if isinstance(message, str) else bytes(message)
 
 
@@ -124,7 +136,7 @@ class ScriptedTransport:
         self.ours, self.other = socket.socketpair()
         for end in (self.ours, self.other):
             end.setblocking(False)
-        self._left = False
+        self._left = self._has_heard = False
 
     def hears(self, *messages: str | Exception) -> None:
         """These come, and the selector sees it."""
@@ -144,6 +156,11 @@ class ScriptedTransport:
         self._left = self.stuck
         return not self.stuck
 
+    def ping(self) -> bool:
+        self.sent.append("ping")
+        self._left = self.stuck
+        return not self.stuck
+
     def flush(self) -> bool:
         if self.fails is not None:
             raise self.fails
@@ -155,11 +172,17 @@ class ScriptedTransport:
         with contextlib.suppress(BlockingIOError):
             self.ours.recv(4096)
         coming, self.inbox = self.inbox, []
+        self._has_heard = bool(coming)
         for message in coming:
+            if message == PONG:
+                continue
             if isinstance(message, Exception):
                 self.open = False
                 raise message
             yield message
+
+    def has_heard(self) -> bool:
+        return self._has_heard
 
     def is_blocked(self) -> bool:
         return self._left

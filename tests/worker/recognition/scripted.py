@@ -11,6 +11,9 @@ from worker.recognition.conversation import Conversation, News
 from worker.recognition.flow import Flow
 from worker.recognition.reactor import LetGo
 
+PONG: Final = "a pong"
+"""In a script: what comes is no message."""
+
 MOST_STEPS: Final = 100_000
 """Of a conversation, between two of its news."""
 
@@ -21,6 +24,8 @@ class ScriptedTransport:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.sent: list[tuple[float, Any]] = []  # seconds since the start, the message
+        self.pings: list[float] = []  # seconds since the start
+        self.pong_after: float | None = 0.05  # the other side answers a ping so much later; None: it does not
         self.looks = 0
         self.on_send: Callable[[Any], None] = lambda message: None  # what it takes of the clock is our own slowness
         self.hold: Callable[[Any], float] = lambda message: 0.0  # for how long the network does not take all of it
@@ -28,6 +33,7 @@ class ScriptedTransport:
         self._start = clock.now
         self._script: list[tuple[float, Any]] = []
         self._held_until: float | None = None
+        self._has_heard = False
 
     def says(self, delay: float, message: Any) -> None:
         self._script.append((self.clock.now + delay, message))
@@ -47,6 +53,12 @@ class ScriptedTransport:
             self._held_until = self.clock.now + seconds
         return not seconds
 
+    def ping(self) -> bool:
+        self.pings.append(round(self.clock.now - self._start, 6))
+        if self.pong_after is not None:
+            self.says(self.pong_after, PONG)
+        return True
+
     def flush(self) -> bool:
         if self._held_until is not None and self.clock.now < self._held_until:
             return False
@@ -55,12 +67,19 @@ class ScriptedTransport:
 
     def receive(self) -> Iterator[str]:
         self.looks += 1
+        self._has_heard = False
         while self._script and self._script[0][0] <= self.clock.now:
             _, message = self._script.pop(0)
+            self._has_heard = True
+            if message == PONG:
+                continue
             if isinstance(message, Exception):
                 self.open = False
                 raise message
             yield json.dumps(message)
+
+    def has_heard(self) -> bool:
+        return self._has_heard
 
     def is_blocked(self) -> bool:
         return self._held_until is not None

@@ -38,7 +38,7 @@ from worker.recognition.load import LEAST_CHUNKS, Load
 
 
 def test_the_defaults():
-    assert Limits() == Limits(started=10.0, finished=60.0, write=10.0)
+    assert Limits() == Limits(started=10.0, finished=60.0, quiet=20.0, pong=10.0, write=10.0)
     assert (AHEAD, FAST_AHEAD, RECHECK, MOST_UNREAD, REPORT_EVERY) == (48_000, 192_000, 0.005, 256, 1.0)
 
 
@@ -62,7 +62,7 @@ def test_a_task_from_its_first_message_to_its_last_word():
 
 
 def test_nothing_is_asked_again_before_something_is_due():
-    talk = begun()
+    talk = begun(limits=Limits(quiet=math.inf))
     assert say(talk, START) == [] and talk.due() == math.inf  # it was never told of audio
     talk.offer(Chunk(2.0, b"hush"))
     talk.look()
@@ -96,8 +96,8 @@ def test_silence_is_counted_from_the_last_word_after_finish_task():
         talk.message(START + 9)
 
 
-def test_while_audio_is_sent_the_service_may_be_silent():
-    talk = begun(limits=Limits(started=3.0, finished=5.0))
+def test_while_audio_is_sent_the_service_may_say_nothing():
+    talk = begun(limits=Limits(started=3.0, finished=5.0, quiet=math.inf))
     assert talk.message(START + 3600) is None
 
 
@@ -129,7 +129,7 @@ def test_a_network_that_takes_nothing_ends_it_after_the_write_limit():
 
 
 def test_what_was_held_goes_on_when_the_network_takes_it():
-    talk = begun(limits=Limits(write=4.0))
+    talk = begun(limits=Limits(write=4.0, quiet=math.inf))
     talk.offer(Chunk(0.0, b"hush"))
     say(talk, START)
     talk.held(START)
@@ -197,6 +197,13 @@ def test_how_it_failed_is_the_last_of_the_news():
     talk, error = begun(), ConnectionLost("so")
     talk.end(error, START)
     assert talk.over and news_of(talk) == [Started("t1"), error]
+
+
+@pytest.mark.parametrize(("started", "code"), [(False, "invalid_request"), (True, "connection_lost")])
+def test_1007_is_about_the_request_until_that_was_accepted(started, code):
+    talk = begun() if started else conversation()
+    talk.end(ConnectionLost("close code 1007", 1007), START)
+    assert news_of(talk)[-1].code == code
 
 
 # --------------------------------------------------------------------------------------------------------------- unread

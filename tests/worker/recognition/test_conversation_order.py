@@ -42,7 +42,7 @@ class Interleaved:
 
     def __init__(self, chunks):
         self.now = START
-        self.talk = begun(limits=Limits(finished=math.inf, write=math.inf))
+        self.talk = begun(limits=Limits(finished=math.inf, quiet=math.inf, write=math.inf))
         self.chunks = chunks
         self.left = deque(chunks)
         self.offered = 0

@@ -1,5 +1,6 @@
 """When a conversation sends its audio, and how much of it may wait."""
 
+import math
 from collections import deque
 
 import pytest
@@ -15,14 +16,18 @@ from tests.worker.recognition.flows import (
 )
 from worker.recognition import (
     Chunk,
+    Limits,
 )
 from worker.recognition.conversation import AHEAD, FAST_AHEAD
+
+ALIVE = Limits(quiet=math.inf)
+"""The service, which says nothing here, is taken for alive."""
 
 # ----------------------------------------------------------------------------------------------------------------- pace
 
 
 def test_an_undisturbed_stream_keeps_each_moment_exactly():
-    talk, chunks, now = begun(), deque(spaced(2000)), START
+    talk, chunks, now = begun(limits=ALIVE), deque(spaced(2000)), START
     for number in range(2000):
         bring(talk, chunks)
         talk.look()
@@ -62,7 +67,7 @@ def test_chunks_without_a_moment_are_sent_as_fast_as_they_are_taken():
 
 @pytest.mark.parametrize(("spacing", "ahead"), [(0.1, AHEAD), (0.0, FAST_AHEAD)])
 def test_the_caller_is_asked_for_audio_in_good_time_and_seldom(spacing, ahead):
-    talk, now, asked, chunks = begun(), START, 0, deque(spaced(1000, spacing))
+    talk, now, asked, chunks = begun(limits=ALIVE), START, 0, deque(spaced(1000, spacing))
     total = len(chunks)
     while talk.sent_bytes < total * 3200:
         while not talk.news.empty():

@@ -6,6 +6,7 @@ import pytest
 from tests.worker.recognition.flows import (
     FINISHED,
     HEARTBEAT,
+    PONG,
     STARTED,
     ScriptedTransport,
     conversation,
@@ -23,6 +24,7 @@ from worker.recognition import (
     RemoteProtocolError,
     ServerFault,
     Started,
+    UpstreamSilent,
     WebSocketTransport,
 )
 from worker.recognition.flow import BURST, LAST_LOOKS, Flow
@@ -337,3 +339,76 @@ def test_a_task_that_was_finished_by_the_last_words_is_no_failure():
     transport: Any = Leaving()
     assert Flow(transport, talk).turn(NOW, False) is False
     assert talk.over
+
+
+# --------------------------------------------------------------------------------------------------------- silence
+
+QUIET = Limits(started=3.0, finished=3.0, quiet=20.0, pong=10.0, write=4.0)
+
+
+def pinged(transport):
+    """A flow that has asked by a ping, at NOW + 20."""
+    flow = begun(transport, limits=QUIET)
+    assert not flow.turn(NOW + 20, False)
+    assert transport.sent == ["ping"] and flow.messages == 2  # it is none
+    return flow
+
+
+def test_a_pong_is_a_sign_of_life_and_no_message(transport):
+    flow = pinged(transport)
+    transport.hears(PONG)
+    assert not flow.turn(NOW + 21, True)
+    assert not flow.turn(NOW + 30, False)
+    assert flow.conversation.due() == NOW + 41 and flow.messages == 2
+    assert [type(news) for news in news_of(flow.conversation)] == [Started]
+
+
+def test_a_look_that_gives_nothing_is_no_sign_of_life(transport):
+    flow = pinged(transport)
+    assert not flow.turn(NOW + 21, True)
+    with pytest.raises(UpstreamSilent, match="no answer to a ping"):
+        flow.turn(NOW + 30, False)
+
+
+def test_a_ping_that_the_network_does_not_take_is_given_up_like_any_message(transport):
+    flow = begun(transport, limits=QUIET)
+    transport.stuck = True
+    assert not flow.turn(NOW + 20, False)
+    assert transport.sent == ["ping"] and flow.blocked
+    with pytest.raises(ConnectionLost, match="TimeoutError while sending"):
+        flow.turn(NOW + 24, False)
+
+
+def test_who_stood_still_himself_looks_before_he_calls_the_other_silent(transport):
+    flow = pinged(transport)
+    transport.hears(PONG)
+    assert not flow.turn(NOW + 500, False)  # its time comes before what can be read
+    assert flow.conversation.due() == NOW + 520
+
+
+def test_so_he_does_before_the_start(transport):
+    flow = Flow(transport, conversation(limits=QUIET))
+    flow.turn(NOW, False)
+    transport.hears(STARTED)
+    flow.conversation.offer(Chunk(0.0, b"hush"))
+    assert not flow.turn(NOW + 500, False)
+    assert transport.sent == ["run-task", b"hush"]
+
+
+@pytest.mark.parametrize(("words", "over"), [([final()], False), ([final(), FINISHED], True)])
+def test_and_at_the_end(transport, words, over):
+    flow = begun(transport, limits=QUIET)
+    flow.conversation.end_audio()
+    flow.conversation.look()
+    flow.turn(NOW, False)
+    transport.hears(*words)
+    assert not flow.turn(NOW + 500, False)
+    assert flow.conversation.over is over
+    assert [type(news) for news in news_of(flow.conversation)] == [Started, Final]
+
+
+def test_what_he_finds_then_may_be_worse(transport):
+    flow = pinged(transport)
+    transport.hears(ConnectionLost("closed with 1011"))
+    with pytest.raises(ConnectionLost, match="1011"):
+        flow.turn(NOW + 30, False)

@@ -1,3 +1,5 @@
+import queue
+
 import pytest
 
 from tests.worker.recognition.flows import (
@@ -8,8 +10,8 @@ from tests.worker.recognition.flows import (
 )
 from tests.worker.recognition.reactors import Throng, running_streams
 from worker.recognition import Chunk, ConnectionLost, Final, Finished, Limits, Started
-from worker.recognition.conversation import MOST_UNREAD
-from worker.recognition.reactor import SLICE
+from worker.recognition.conversation import MOST_UNREAD, News
+from worker.recognition.reactor import AWAKE, SLICE
 
 
 @pytest.fixture
@@ -39,6 +41,33 @@ def test_audio_is_sent_when_it_is_due(streams):
     streams.clock.advance(5.0)
     streams.reactor.prod(other.talk)  # any wake-up will do: time itself stands still here
     until(lambda: stream.transport.sent == ["run-task", b"hush"], "the chunk is sent")
+
+
+@pytest.mark.parametrize("more", [0, 1, AWAKE + 1])
+def test_callers_are_woken_some_at_a_time_each_with_all_its_news(streams, more):
+    reactor = streams.reactor
+    reactor.stop(20)  # only its mail is looked at
+    boxes = [queue.SimpleQueue[News]() for _ in range(AWAKE + more)]
+    for box in boxes:
+        for _ in range(3):
+            reactor._post(box, None)
+    full = []
+    while reactor._mail:
+        reactor._deliver()
+        full.append(sum(box.qsize() == 3 for box in boxes))
+    portions = [min(AWAKE * (turn + 1), len(boxes)) for turn in range(len(full))]
+    assert all(portion - 1 <= count <= portion for count, portion in zip(full, portions, strict=True))
+    assert full[-1] == len(boxes) and len(full) in {-(-len(boxes) // AWAKE), len(boxes) // AWAKE + 1}
+
+
+def test_no_news_is_left_lying_when_many_hear_something_in_one_moment(streams):
+    talkers = [streams.begin().started() for _ in range(5 * AWAKE)]
+    gate = streams.hold()
+    for talker in talkers:
+        talker.transport.hears(final())
+    gate.open()
+    assert all(isinstance(talker.next(), Final) for talker in talkers)
+    assert streams.idles()
 
 
 # ------------------------------------------------------------------------------------------------------------- fairness
@@ -109,6 +138,14 @@ def test_streams_that_always_have_something_to_do_take_turns(streams):
     lively.transport.on_turn = quiet.transport.on_turn = lambda what: None
     half = [place for place, who in enumerate(sent) if who == "lively"][1000]
     assert sent[:half].count("quiet") >= 400
+
+
+def test_one_that_came_in_the_midst_of_a_round_has_its_first_turn_before_it_is_looked_at(streams):
+    gate = streams.hold()
+    late = streams.begin()
+    streams.clock.advance(5.0)  # all others are looked at for what has come near
+    gate.open()
+    late.started()
 
 
 # --------------------------------------------------------------------------------------------------------------- bounds

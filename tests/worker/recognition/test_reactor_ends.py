@@ -3,6 +3,7 @@
 import pytest
 
 from tests.worker.recognition.flows import (
+    STARTED,
     ScriptedTransport,
     conversation,
     final,
@@ -47,6 +48,19 @@ def test_a_fault_in_one_stream_is_raised_there_and_touches_no_other(streams, whe
         other.transport.hears(final())
         assert isinstance(other.next(), Final)
     assert len(streams.reactor.flows()) == 3
+
+
+def test_a_fault_of_a_source_is_raised_in_its_stream_and_touches_no_other(streams):
+    other, fault = streams.begin().started(), Fault("a disk")
+
+    def ready():
+        raise fault
+
+    faulty = streams.begin(ready=ready)
+    faulty.transport.hears(STARTED)
+    assert faulty.ended() is fault
+    other.transport.hears(final())
+    assert isinstance(other.next(), Final)
 
 
 def test_a_descriptor_that_the_selector_refuses_is_one_stream_s_fault_alone(streams):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.worker.recognition.scripted import PONG
 from worker.recognition.conversation import AHEAD, MOST_UNREAD, RECHECK, Chunk, Limits
 from worker.recognition.errors import (
     ConnectionLost,
@@ -67,7 +68,7 @@ def paced(count, spacing=0.1):
 
 
 def test_the_defaults_of_the_limits():
-    assert (Limits().started, Limits().finished, Limits().write) == (10.0, 60.0, 10.0)
+    assert Limits() == Limits(started=10.0, finished=60.0, quiet=20.0, pong=10.0, write=10.0)
 
 
 def test_a_task_from_start_to_finish(recognizer, scripted, clock):
@@ -253,6 +254,21 @@ def test_every_event_after_finish_task_renews_the_patience_also_a_heartbeat(make
     assert list(run(make(), clock)) == [Started("t1"), Finished("t1")]
 
 
+def test_a_service_that_has_nothing_to_say_is_asked_by_pings_whether_it_lives(recognizer, scripted, clock):
+    assert list(run(recognizer, clock, paced(600))) == [Started("t1"), Finished("t1")]
+    assert scripted.pings == [pytest.approx(0.1 + 20 * turn, abs=0.2) for turn in (1, 2)]
+
+
+@pytest.mark.parametrize("chunks", [0, 10, 600])
+def test_a_service_that_does_not_answer_is_silent_whether_there_is_audio_or_not(recognizer, scripted, clock, chunks):
+    scripted.pong_after = None
+    scripted.says(5.0, result(0))
+    with pytest.raises(UpstreamSilent, match="no answer to a ping within 10 s"):
+        list(run(recognizer, clock, itertools.chain(paced(chunks), [Chunk(3600.0, FRAME)])))
+    assert clock.now == pytest.approx(1000 + 5 + 20 + 10, abs=0.2)
+    assert len(scripted.pings) == 1 and not recognizer.is_reusable()
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15, 0.25, 0.35])
 def test_the_deadline_holds_at_every_turn(recognizer, clock, seconds):
     with pytest.raises(DeadlinePassed):
@@ -430,6 +446,21 @@ def test_what_waits_unread_on_an_idle_connection_makes_it_unhealthy_for_good(rec
     assert not recognizer.is_healthy()
     assert not recognizer.is_healthy()
     assert not recognizer.is_reusable()
+
+
+def test_a_late_answer_to_a_ping_on_an_idle_connection_is_no_message(recognizer, scripted, clock):
+    scripted.says(0.0, PONG)
+    scripted.says(0.0, PONG)
+    assert recognizer.is_healthy() and recognizer.is_reusable()
+    scripted.says(0.0, PONG)
+    assert list(run(recognizer, clock)) == [Started("t1"), Finished("t1")]
+    assert recognizer.is_healthy()
+
+
+def test_nor_does_it_hide_one(recognizer, scripted):
+    scripted.says(0.0, PONG)
+    scripted.says(0.0, message("task-finished", "t0"))
+    assert not recognizer.is_healthy()
 
 
 def test_a_connection_that_breaks_while_being_looked_at_is_unhealthy(recognizer, scripted):

@@ -1,8 +1,8 @@
 import pytest
 
 from worker.recognition import refusals
-from worker.recognition.errors import ConnectionLost, ServerFault, Throttled
-from worker.recognition.refusals import closed, handshake_error, quoted, refusal
+from worker.recognition.errors import ConnectionLost, RecognitionError, ServerFault, Throttled
+from worker.recognition.refusals import closed, handshake_error, not_started, quoted, refusal
 
 # Written out again, from the vendor's pages and not from the table under test.
 WORDS = """
@@ -121,7 +121,7 @@ def test_who_asks_to_wait_says_how_long(status, seconds):
         (None, "", "connection_lost"),
         (1000, "bye", "connection_lost"),
         (1001, "", "connection_lost"),
-        (1007, "Invalid payload data", "invalid_request"),
+        (1007, "Invalid payload data", "connection_lost"),
         (1007, "Model not found", "unknown_model"),
         (1007, "task can not be null", "invalid_request"),
         (1008, "Invalid action('run-task')! Please follow the protocol!", "out_of_step"),
@@ -135,6 +135,21 @@ def test_the_code_of_a_close_frame(code, reason, ours):
     assert f"close code {code or 1005}" in str(error) and reason in str(error)
     if ours == "connection_lost":
         assert isinstance(error, ConnectionLost) and error.close_code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConnectionLost("close code 1007, bad", 1007), "invalid_request"),
+        (ConnectionLost("close code 1011", 1011), "connection_lost"),
+        (ConnectionLost("reset"), "connection_lost"),
+        (Throttled("x"), "throttled"),
+    ],
+)
+def test_only_1007_in_the_place_of_task_started_is_about_the_request(error, code):
+    found = not_started(error)
+    assert isinstance(found, RecognitionError) and found.code == code and error.detail in str(found)
+    assert found is error or code == "invalid_request"
 
 
 def test_quotations_are_one_line_of_200_characters_without_keys_and_queries():

@@ -260,6 +260,38 @@ def test_a_ping_is_answered_while_receiving_and_a_pong_is_passed_over(connected)
     assert heard == [(PONG, b"there?")]
 
 
+def test_a_ping_travels_as_such_and_only_a_look_that_gives_something_has_heard(connected):
+    heard = []
+
+    def play(peer):
+        heard.append(peer.hear())
+        peer.say(PONG, heard[0][1])
+
+    transport = connected(play).transport
+    assert list(transport.receive()) == [] and not transport.has_heard()
+    assert transport.ping()
+    assert select.select([transport.fileno()], [], [], LONG)[0]
+    assert list(transport.receive()) == [] and transport.has_heard()
+    assert list(transport.receive()) == [] and not transport.has_heard()
+    assert heard == [(PING, b"")]
+
+
+def test_a_part_of_a_message_is_heard_too(prompted):
+    frame = Peer.frame(TEXT, b"words")
+    transport, say = prompted(frame[:3], frame[3:])
+    say()
+    assert list(transport.receive()) == [] and transport.has_heard()
+    say()
+    assert list(transport.receive()) == ["words"] and transport.has_heard()
+
+
+def test_a_connection_that_is_lost_cannot_be_asked_by_a_ping(connected):
+    transport = connected(lambda peer: None)
+    transport.close()
+    with pytest.raises(ConnectionLost):
+        transport.ping()
+
+
 def test_where_nothing_is_there_a_look_gives_nothing_and_does_not_wait(connected):
     transport = connected(lambda peer: None)
     began = time.monotonic()
@@ -358,7 +390,8 @@ def test_the_socket_s_descriptor_is_told_until_it_is_closed(connected):
     [
         (1000, b"", ConnectionLost),
         (1001, b"going", ConnectionLost),
-        (1007, b"Invalid payload data", InvalidRequest),
+        (1007, b"Invalid payload data", ConnectionLost),
+        (1007, b"task can not be null", InvalidRequest),
         (1011, b"\xff", ConnectionLost),
         (4000, b"", ConnectionLost),
     ],
