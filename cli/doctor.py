@@ -17,6 +17,9 @@ from tasks.stream import translated
 from worker.recognition import Recognizer
 from worker.runtime import recognizer_hooks, redis_client
 
+OLDEST_REDIS = (6, 2)
+"""The first that has BLMOVE, with which a worker waits for messages."""
+
 
 class Ailment(Exception):
     """Raised by a check; its text says what is wrong and how to mend it."""
@@ -68,7 +71,10 @@ def check_redis(settings: Settings) -> str:
     policy = about.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise Ailment(f"maxmemory-policy is {policy}, so jobs can vanish; set it to noeviction")
-    return f"Valkey {about['valkey_version']}" if "valkey_version" in about else f"Redis {about.get('redis_version')}"
+    spoken = str(about["redis_version"])  # of those who speak its language, too
+    if tuple(map(int, spoken.split(".")[:2])) < OLDEST_REDIS:
+        raise Ailment(f"Redis {spoken} is too old; take 6.2 or later, or Valkey")
+    return f"Valkey {about['valkey_version']}" if "valkey_version" in about else f"Redis {spoken}"
 
 
 def check_workers(settings: Settings) -> str:

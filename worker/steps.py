@@ -31,6 +31,7 @@ from worker.beat import impatient
 from worker.ear import Ear
 from worker.ending import DrainLimit
 from worker.handback import HandBack
+from worker.intake import Intake
 from worker.jobs import JOB_ID, cancel_key
 from worker.lifecycle import PREFORK, SOLO, kind_of
 from worker.report import Report, Reports, process_name, together
@@ -77,7 +78,7 @@ def install(app: Celery) -> None:
     Which imports Celery's own commands first, so that those of the same name are replaced whoever imports what when.
     """
     app.steps["worker"].update([RecognizerFigures, DrainLimit, SoloEar, Upkeep])
-    app.steps["consumer"].update([FreeSlots, HandBack, Visibility])
+    app.steps["consumer"].update([FreeSlots, HandBack, Intake, Visibility])
 
 
 @inspect_command()

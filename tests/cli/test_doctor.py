@@ -107,6 +107,17 @@ def test_redis_is_known_by_its_version(loaded: Callable[..., Settings], client: 
     assert check_redis(loaded()) == f"Valkey {about['valkey_version']}"
 
 
+@pytest.mark.parametrize(("version", "is_well"), [("6.0.16", False), ("6.2.0", True), ("10.0.1", True)])
+def test_a_redis_that_is_too_old_is_an_ailment(
+    loaded: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, version: str, is_well: bool
+) -> None:
+    monkeypatch.setattr(redis.Redis, "info", lambda _: {"redis_version": version})
+    if is_well:
+        assert check_redis(loaded()) == f"Redis {version}"
+    else:
+        assert ailment(check_redis, loaded()) == "Redis 6.0.16 is too old; take 6.2 or later, or Valkey"
+
+
 def test_a_redis_that_does_not_answer_is_an_ailment(loaded: Callable[..., Settings]) -> None:
     text = ailment(check_redis, loaded(STENOPOOL_REDIS_URL=nowhere()))
     assert "no answer at STENOPOOL_REDIS_URL (ConnectionError)" in text and "hush" not in text

@@ -17,6 +17,9 @@ TRIES: Final = 3
 EXIT_GRACE: Final = 1.5
 """Seconds beyond the limit that a machine busy with other drills may take to end a process."""
 
+HANDED_OVER: Final = 0.3
+"""Seconds in which Redis has given a message to a waiting connection, if it does so."""
+
 
 def same_id_five_times(scene: Scene, fault: str) -> Row:
     """Two workers are given the same job, five times at once."""
@@ -101,6 +104,22 @@ def drained(scene: Scene, fault: str) -> Row:
     return scene.row(fault, jobs, {job.id: told_at for job in hit}, complaints=complaints)
 
 
+def killed_at_the_door(scene: Scene, fault: str) -> Row:
+    """Idle workers that are killed in the instant in which a job comes, before they have looked at it.
+
+    They stand still meanwhile, so that the instant lasts for as long as Redis needs to give a message to a connection.
+    """
+    scene.crew()
+    for worker in scene.workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    (job,) = scene.sent(2)
+    scene.pause(HANDED_OVER)
+    for worker in list(scene.workers):
+        scene.dismiss(worker)
+    scene.hire()
+    return scene.row(fault, [job])
+
+
 OF_WORKERS: Final[Chapters] = {
     "same job id sent five times": same_id_five_times,
     "worker killed in mid-stream": worker_killed,
@@ -109,6 +128,7 @@ OF_WORKERS: Final[Chapters] = {
     "worker killed in its last second": worker_killed_in_its_last_second,
     "worker frozen until another has its job": frozen,
     "worker drained by SIGTERM": drained,
+    "idle worker killed as a job comes": killed_at_the_door,
 }
 
 

@@ -20,6 +20,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.asynchronous import Hub
 
 from emulator.stack import Process, answers, free_port
+from worker import runtime
 from worker.consumer import Consumer, is_lost_address, while_connected
 
 MENDED = "upstream has fixed it: delete {} from worker/consumer.py, or all of it and the setting"
@@ -80,8 +81,10 @@ class Worker:
     def close(self) -> None:
         self.valkey.stop(timeout=0)
         _set_task_join_will_block(False)  # who makes a worker is believed to be one for ever
+        self.consumer.timer.stop()
         self.consumer.hub.close()
         self.app.close()
+        runtime.close(1.0)  # a worker makes one where our app has been imported
 
 
 @pytest.fixture

@@ -1,0 +1,343 @@
+"""With real messages of real queues, over kombu's connections; Celery's consumer is the few attributes it is asked."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Connection, Consumer, Exchange, Queue
+from redis.exceptions import ResponseError
+
+from worker import intake
+from worker.intake import LOOK_EVERY, Intake
+
+NOTES = "unacked"
+Eventually = Callable[..., None]
+
+
+class Reader:
+    """Who takes the messages of these queues, with room for so many."""
+
+    def __init__(self, url: str, *queues: str, room: int = 1, plain: bool = False, **transport: Any) -> None:
+        self.connection = connected(url, transport)
+        self.channel: Any = self.connection.default_channel
+        self.channel.basic_qos(0, room, False)
+        self.came: list[Any] = []
+        declared = [Queue(name, Exchange(name), routing_key=name) for name in queues]
+        self.consumer = Consumer(self.channel, declared, on_message=self.came.append)
+        self.parent = SimpleNamespace(
+            task_consumer=SimpleNamespace(channel=self.channel, queues=declared),
+            connection=self.connection,
+            conninfo=self.connection,
+        )
+        if not plain:
+            Intake(self.parent).start(self.parent)
+        self.consumer.consume()
+
+    def read(self, seconds: float = 5.0) -> Any:
+        """The next message; None when none has come in time."""
+        until, had = time.monotonic() + seconds, len(self.came)
+        while len(self.came) == had and (left := until - time.monotonic()) > 0:
+            with suppress(TimeoutError):
+                self.connection.drain_events(timeout=left)
+        return self.came[-1] if len(self.came) > had else None
+
+    def ids(self, number: int) -> list[str]:
+        """Of the next messages, each done before the next is asked for."""
+        found = []
+        for _ in range(number):
+            message = self.read()
+            found.append(message.headers["id"])
+            message.ack()
+        return found
+
+
+def connected(url: str, transport: dict[str, Any]) -> Any:
+    return Connection(url, transport_options=transport)
+
+
+@pytest.fixture
+def reader(valkey: str, client: redis.Redis) -> Iterator[Callable[..., Reader]]:
+    made: list[Reader] = []
+
+    def new(*queues: str, url: str = valkey, **how: Any) -> Reader:
+        made.append(Reader(url, *queues, **how))
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.connection.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked for that no bell has rung for."""
+    assert LOOK_EVERY == 1.0
+    monkeypatch.setattr(intake, "LOOK_EVERY", 60.0)
+
+
+def sent(url: str, *ids: str, queue: str = "q", **options: Any) -> None:
+    with Celery("web", broker=url, set_as_current=False) as app:
+        app.conf.task_queues = [Queue(queue, Exchange(queue), routing_key=queue)]
+        app.conf.broker_transport_options = {"global_keyprefix": options.pop("prefix", "")}
+        for one in ids:
+            app.send_task("t", task_id=one, queue=queue, **options)
+
+
+def noted(client: redis.Redis, key: str = NOTES) -> dict[str, Any]:
+    """What is held, by tag."""
+    raw: Any = client.hgetall(key)
+    return {tag.decode(): json.loads(note) for tag, note in raw.items()}
+
+
+def commands(client: redis.Redis) -> dict[str, int]:
+    """How often each was given, to all databases."""
+    raw: Any = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): figures["calls"] for name, figures in raw.items()}
+
+
+# -- a message ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_noted_as_kombu_does_it(valkey: str, client: redis.Redis, reader: Callable[..., Reader]) -> None:
+    notes = []
+    for plain in (True, False):
+        sent(valkey, "a")
+        (raw,) = client.lrange("q", 0, -1)
+        other = reader("q", plain=plain)
+        message = other.read()
+        note = noted(client)[message.delivery_tag]
+        assert note[0] == json.loads(raw)
+        notes.append(note[1:])
+        if plain:
+            message.ack()
+            other.connection.close()
+    assert notes[0] == notes[1] == ["", "q"]
+    score: Any = client.zscore("unacked_index", message.delivery_tag)
+    assert score == pytest.approx(time.time(), abs=5)
+    assert not client.exists("q")
+
+    message.ack()
+    assert not client.exists(NOTES, "unacked_index")
+
+
+def test_it_is_noted_once(valkey: str, client: redis.Redis, reader: Callable[..., Reader]) -> None:
+    taker = reader("q")
+    before = commands(client)
+    sent(valkey, "a")
+    assert taker.read()
+    after = commands(client)
+    assert after.get("hset", 0) - before.get("hset", 0) == 1
+
+
+def test_one_that_is_given_back_is_there_for_the_next(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader]
+) -> None:
+    sent(valkey, "a", "b", priority=3)
+    taker = reader("q")
+    first = taker.read()
+    first.reject(requeue=True)
+    assert {taker.read().headers["id"] for _ in range(1)} == {"b"}
+    other = reader("q")
+    again = other.read()
+    assert again.headers["id"] == "a" and again.headers["redelivered"] and again.body == first.body
+
+
+def test_no_more_are_taken_than_there_is_room_for(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader]
+) -> None:
+    sent(valkey, "a", "b", "c", queue="q")
+    sent(valkey, "d", queue="r")
+    taker = reader("q", "r", room=2)
+    assert taker.read() and taker.read() and taker.read(0.3) is None
+    assert len(noted(client)) == 2
+    taker.came[0].ack()
+    assert taker.read()
+    assert len(noted(client)) == 2
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_more_urgent_come_first_and_queues_take_turns(valkey: str, reader: Callable[..., Reader]) -> None:
+    sent(valkey, "late", queue="q", priority=9)
+    sent(valkey, "q1", "q2", "q3", queue="q")
+    sent(valkey, "r1", "r2", queue="r")
+    sent(valkey, "between", queue="r", priority=4)
+    assert reader("q", "r").ids(7) == ["q1", "r1", "q2", "r2", "q3", "between", "late"]
+
+
+@pytest.mark.parametrize("queue", ["q", "r"])
+def test_a_message_for_whoever_waits_comes_at_once_from_any_queue(
+    valkey: str, reader: Callable[..., Reader], patient: None, queue: str
+) -> None:
+    taker = reader("q", "r")
+    assert taker.read(0.2) is None
+    sent(valkey, "a", queue=queue)
+    assert taker.read().headers["id"] == "a"
+
+
+@pytest.mark.parametrize("how", [{"priority": 6}, {"queue": "late"}])
+def test_what_rings_no_bell_is_found_all_the_same(valkey: str, reader: Callable[..., Reader], how: Any) -> None:
+    taker = reader("q")
+    assert taker.read(0.1) is None
+    taker.consumer.add_queue(Queue("late", Exchange("late"), routing_key="late"))
+    taker.consumer.consume()
+    sent(valkey, "a", **how)
+    assert taker.read(3 * LOOK_EVERY).headers["id"] == "a"
+
+
+def test_keys_may_have_a_prefix(valkey: str, client: redis.Redis, reader: Callable[..., Reader], patient: None) -> None:
+    taker = reader("q", global_keyprefix="p:")
+    assert taker.read(0.1) is None
+    sent(valkey, "a", prefix="p:")
+    assert taker.read().headers["id"] == "a"
+    assert len(noted(client, "p:unacked")) == 1 and not client.exists(NOTES)
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_asks_no_more_than_every_queue_every_second(
+    client: redis.Redis, reader: Callable[..., Reader]
+) -> None:
+    taker = reader("q", "r")
+    assert taker.read(0.2) is None
+    before = commands(client)
+    assert taker.read(2.5 * LOOK_EVERY) is None
+    spent = {name: number - before.get(name, 0) for name, number in commands(client).items()}
+    assert 2 <= spent["blmove"] <= 8 and 1 <= spent["eval"] <= 4
+
+
+def test_a_queue_that_is_not_read_any_more_is_left_in_peace(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader]
+) -> None:
+    taker = reader("q", "r")
+    assert taker.read(0.2) is None
+    taker.consumer.cancel_by_queue("r")
+    sent(valkey, "a", queue="r")
+    assert taker.read(0.3) is None
+    before = commands(client)
+    assert taker.read(1.5 * LOOK_EVERY) is None
+    assert client.llen("r") == 1 and commands(client)["blmove"] - before["blmove"] <= 3
+
+
+# -- who dies, and what breaks -----------------------------------------------------------------------------------------
+
+
+def test_who_waits_and_dies_takes_nothing_with_him(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], eventually: Eventually
+) -> None:
+    """He never reads what Redis has answered: it is as if he were dead, or his connection cut."""
+    taker = reader("q")
+    assert taker.read(0.1) is None
+    taker.connection.transport.cycle.on_poll_start()
+    before = commands(client)["lpush"]
+    sent(valkey, "a")
+    eventually(lambda: commands(client)["lpush"] > before, "it was sent")
+    assert client.llen("q") == 1 and not client.exists(NOTES)
+    assert reader("q").read().headers["id"] == "a"
+
+
+def test_who_asks_and_dies_leaves_a_note(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], eventually: Eventually
+) -> None:
+    sent(valkey, "a")
+    taker = reader("q")
+    taker.connection.transport.cycle.on_poll_start()
+    eventually(lambda: not client.exists("q"), "Redis has given it")
+    assert not taker.came
+    ((tag, (raw, *_)),) = noted(client).items()
+    assert raw["headers"]["id"] == "a" and client.zscore("unacked_index", tag) is not None
+
+    other = reader("q")
+    other.channel.qos.restore_by_tag(tag)  # as is done when nobody has renewed it for long enough
+    assert other.read().headers["id"] == "a"
+
+
+def test_a_cut_connection_is_replaced(valkey: str, client: redis.Redis, reader: Callable[..., Reader]) -> None:
+    taker = reader("q", "r")
+    assert taker.read(0.1) is None
+    client.client_kill_filter(_type="normal", skipme=True)
+    sent(valkey, "a", queue="r")
+    for _ in range(5):
+        with suppress(redis.ConnectionError):
+            if taker.read():
+                break
+    assert [message.headers["id"] for message in taker.came] == ["a"]
+
+
+def test_a_redis_that_does_not_note_it_keeps_it(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader]
+) -> None:
+    client.acl_setuser(
+        "reader", enabled=True, passwords=["+p"], keys=["*"], channels=["*"], categories=["+@all"], commands=["-hset"]
+    )
+    try:
+        sent(valkey, "a")
+        taker = reader("q", url=valkey.replace("redis://", "redis://reader:p@"))
+        with pytest.raises(ResponseError, match="hset"):
+            taker.read()
+        assert client.llen("q") == 1 and not taker.came
+    finally:
+        client.acl_deluser("reader")
+
+
+@pytest.mark.parametrize("close", ["waits", "asks"])
+def test_a_connection_is_closed_at_once_and_what_it_asked_for_goes_back(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], patient: None, eventually: Eventually, close: str
+) -> None:
+    taker = reader("q", "r", "s")
+    if close == "waits":
+        assert taker.read(0.1) is None
+    else:
+        sent(valkey, "a")
+        taker.connection.transport.cycle.on_poll_start()
+        eventually(lambda: not client.exists("q"), "Redis has given it")
+    began = time.monotonic()
+    taker.connection.close()
+    assert time.monotonic() - began < intake.LOOK_EVERY / 2
+    assert close == "waits" or (client.llen("q") == 1 and not client.exists(NOTES))
+
+
+# -- what is no message ------------------------------------------------------------------------------------------------
+
+RUBBISH = [
+    b"",
+    b"no json",
+    b"[]",
+    b"7",
+    b"{}",
+    b'{"properties": null}',
+    b'{"properties": {"delivery_tag": 7, "delivery_info": {"exchange": "", "routing_key": ""}}}',
+    b'{"properties": {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}, "\xff": 1}',
+]
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_what_is_no_message_is_thrown_away_and_harms_no_other(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], caplog: pytest.LogCaptureFixture, rubbish: bytes
+) -> None:
+    client.lpush("q", rubbish)
+    sent(valkey, "a")
+    taker = reader("q")
+    assert taker.ids(1) == ["a"]
+    assert not client.exists("q", NOTES, "unacked_index")
+    assert [one.message for one in caplog.records if one.levelno == logging.ERROR] == [
+        f"the queue q held {len(rubbish)} bytes that are no message of Celery's; they are thrown away"
+    ]
+
+
+# -- a worker ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_redis_has_such_queues() -> None:
+    for url, included in (("redis://127.0.0.1:1/0", True), ("memory://", False)):
+        parent = SimpleNamespace(conninfo=Connection(url))
+        assert Intake(parent).include_if(parent) is included
