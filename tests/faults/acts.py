@@ -49,7 +49,8 @@ BOUNDS: Final[Mapping[str, Bounds]] = {
     # From the first death to the end, over all that follow.
     **dict.fromkeys(["job that kills its child each time", *OF_POISON], Bounds(takeover=20 * TRIES)),
     "same job id sent five times": Bounds(takeover=0, streams=0),
-    "upstream: emulator restarted": Bounds(takeover=10),
+    # As long as it takes to start, and then the pool's wait before it tries again, which grows with that.
+    "upstream: emulator restarted": Bounds(takeover=20),
     "Redis: CLIENT KILL of all connections": Bounds(takeover=6, streams=0),
     "Redis: hung for 5 s": Bounds(takeover=15, streams=0),
     "Redis: stopped for 5 s": Bounds(takeover=15, streams=0),
