@@ -1,5 +1,6 @@
 """Checks, in the order in which things break, what a worker needs; says what is wrong and how to mend it."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,10 +72,12 @@ def check_redis(settings: Settings) -> str:
     policy = about.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise Ailment(f"maxmemory-policy is {policy}, so jobs can vanish; set it to noeviction")
-    spoken = str(about["redis_version"])  # of those who speak its language, too
-    if tuple(map(int, spoken.split(".")[:2])) < OLDEST_REDIS:
-        raise Ailment(f"Redis {spoken} is too old; take 6.2 or later, or Valkey")
-    return f"Valkey {about['valkey_version']}" if "valkey_version" in about else f"Redis {spoken}"
+    if "valkey_version" in about:
+        return f"Valkey {about['valkey_version']}"
+    version = str(about.get("redis_version", "of no version"))
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_REDIS:
+        raise Ailment(f"Redis {version} is too old; take 6.2 or later, or Valkey")
+    return f"Redis {version}"
 
 
 def check_workers(settings: Settings) -> str:

@@ -137,6 +137,7 @@ ONLY: dict[str, set[str]] = {
         "tasks.janitor",
         "tasks.job",
         "worker.beat",
+        "worker.intake",
         "worker.report",
         "worker.runtime",
         "worker.script",

@@ -7,9 +7,8 @@ moved from the queue's end to where it was.
 """
 
 import logging
-import math
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 from queue import Empty
 from typing import Any
@@ -17,21 +16,26 @@ from typing import Any
 from celery.bootsteps import StartStopStep
 from kombu.transport.virtual import QoS
 from kombu.utils.json import loads
+from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import OutOfMemoryError
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at queues that nothing was heard of: some have no bell."""
 
-TAKE = """
-local function noted(message)
-  local of = cjson.decode(message).properties
+TAKE = r"""
+local function noted(message, text)
+  local of = cjson.decode(text).properties
   local to = of.delivery_info
-  local ends = {message, cjson.encode(to.exchange), cjson.encode(to.routing_key)}
-  return of.delivery_tag .. '', '[' .. table.concat(ends, ',') .. ']'
+  local parts = {message, cjson.encode(to.exchange), cjson.encode(to.routing_key)}
+  return of.delivery_tag .. '', '[' .. table.concat(parts, ',') .. ']'
 end
 for i = 1, #KEYS - 2 do
   local message = redis.call('LINDEX', KEYS[i], -1)
   if message then
-    local is_known, tag, note = pcall(noted, message)
+    local is_known, tag, note = pcall(noted, message, message)
+    if not is_known then -- half a pair of surrogates, as of a file's name that is not UTF-8, is no JSON to Lua
+      is_known, tag, note = pcall(noted, message, (string.gsub(message, '\\(u[dD][89a-fA-F]%x%x)', '/%1')))
+    end
     if is_known then
       redis.call('HSET', KEYS[#KEYS - 1], tag, note)
       redis.call('ZADD', KEYS[#KEYS], redis.call('TIME')[1], tag)
@@ -42,7 +46,7 @@ for i = 1, #KEYS - 2 do
 end
 """
 """Takes the first message of these lists, in the words in which kombu notes one. A Redis that is full refuses to note,
-and then the message stays where it is. What kombu could not note is no message."""
+and then the message stays where it is."""
 
 log = logging.getLogger("worker")
 
@@ -61,113 +65,137 @@ class Intake(StartStopStep):
             Bell(parent.connection.channel(), queue.name, taker)
 
 
-class Taker:
+class Line:
+    """A channel whose connection carries these commands, one at a time, where kombu would wait for a message."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self._refused_until = 0.0
+        channel._brpop_start = self.ask
+        channel._brpop_read = channel.handlers["BRPOP"] = self.read
+
+    def ask(self, **_: Any) -> None:
+        """Send a command if there is reason to; kombu's loop sees the answer."""
+        raise NotImplementedError
+
+    def read(self, **_: Any) -> bool:
+        """Do what the answer says. Raises Empty: nothing has come."""
+        raise NotImplementedError
+
+    @property
+    def is_asking(self) -> bool:
+        return bool(self.channel._in_poll)
+
+    def key(self, name: str) -> str:
+        return f"{self.channel.global_keyprefix}{name}"
+
+    def send(self, *words: str | float) -> bool:
+        """Whether a command was sent. Not over a connection that was closed while it was silent, which kombu replaces;
+        and not soon after Redis has refused one. Raises redis.ConnectionError.
+        """
+        connection, now = self.channel.client.connection, time.monotonic()
+        if now < self._refused_until:
+            return False
+        if is_closed(connection):
+            connection.disconnect()
+            return False
+        self.channel._in_poll, self.channel._brpop_sent_at = connection, now
+        connection.send_command(*words)
+        return True
+
+    def answer(self) -> Any:
+        """The answer to what was sent last; None if there was nothing to answer, or if Redis is full. Raises
+        redis.RedisError.
+        """
+        connection, was_asked = self.channel.client.connection, self.is_asking
+        if not was_asked:  # so this is no answer: the connection was closed
+            connection.disconnect()
+            return None
+        try:
+            return connection.read_response()
+        except OutOfMemoryError:
+            self._refused_until = time.monotonic() + LOOK_EVERY
+            return None
+        except self.channel.connection_errors:
+            connection.disconnect()  # kombu connects anew
+            raise
+        finally:
+            self.channel._in_poll = None
+            self.channel._flush_brpop_reauth()
+
+
+class Taker(Line):
     """Takes what comes over a channel, one message after the other, as long as there is any. It reads no message that
     it has not asked for, and asks for none that is not wanted.
     """
 
     def __init__(self, channel: Any) -> None:
-        self.channel = channel
-        self.is_rung = True
-        self._looked = -math.inf
-        self._queues: list[str] = []
-        replace(channel, self.look, self.read)
+        super().__init__(channel)
+        self.is_rung = False
+        self._looked = float("-inf")
+        self._queues: Sequence[str] = ()
         channel.qos.append = partial(QoS.append, channel.qos)  # Redis' own would note it a second time
 
-    @property
-    def is_busy(self) -> bool:
-        """There is something to be taken, or it is being looked for."""
-        return self.is_rung or bool(self.channel._in_poll)
-
-    def look(self, **_: Any) -> None:
-        """Ask for the next message, if there may be one."""
+    def ask(self, **_: Any) -> None:
         channel, now = self.channel, time.monotonic()
         queues = channel._queue_cycle.consume(len(channel.active_queues))
         if queues and (self.is_rung or now - self._looked >= LOOK_EVERY):
-            self.is_rung, self._looked = False, now
-            self._queues = [queue for _ in channel.priority_steps for queue in queues]
             lists = [channel._q_for_pri(queue, step) for step in channel.priority_steps for queue in queues]
-            keys = prefixed(channel, [*lists, channel.unacked_key, channel.unacked_index_key])
-            send(channel, "EVAL", TAKE, len(keys), *keys)
+            keys = [*map(self.key, lists), self.key(channel.unacked_key), self.key(channel.unacked_index_key)]
+            if self.send("EVAL", TAKE, len(keys), *keys):
+                self.is_rung, self._looked, self._queues = False, now, queues * len(channel.priority_steps)
 
     def read(self, **_: Any) -> bool:
-        """Hand on what was taken. Raises Empty: nothing."""
-        found = answer(self.channel)
+        found = self.answer()
         if found is None:
             raise Empty
         self.is_rung = True  # where one was there may be more
         position, raw, tag = found
         queue = self._queues[position - 1]
         self.channel._queue_cycle.rotate(queue)
-        message = decoded(raw)
+        message = self._message(raw) if tag else None
         if message is None:
-            log.error(
-                "the queue %s held %d bytes that are no message of Celery's; they are thrown away", queue, len(raw)
-            )
-            self.channel.qos.ack(tag.decode())
+            log.error("%d bytes in the queue %s are no message of Celery's; they are thrown away", len(raw), queue)
+            self.channel.qos.ack(tag)
         else:
             self.channel.connection._deliver(message, queue)
         return True
 
+    def _message(self, raw: bytes) -> Any:
+        """What is to be delivered. None: it cannot be, and would end the worker, and each that has it after it."""
+        try:
+            message = loads(raw.decode())
+            self.channel.Message(message, channel=self.channel)
+        except Exception:
+            return None
+        return message
 
-class Bell:
+
+class Bell(Line):
     """Has the taker look when there is something in a queue. Takes nothing, so that nothing is lost with it."""
 
     def __init__(self, channel: Any, queue: str, taker: Taker) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self._queue = queue
         self._taker = taker
-        replace(channel, self.wait, self.ring)
         channel._active_queues.append(queue)
-        channel.qos.can_consume = lambda: taker.channel.qos.can_consume()
+        # It is heard also when nothing may be taken: an answer that was left would be lost with its connection.
+        channel.qos.can_consume = lambda: self.is_asking or taker.channel.qos.can_consume()
 
-    def wait(self, **_: Any) -> None:
-        """Ask Redis to answer when there is something, and after a while in any case."""
-        if not self._taker.is_busy and self._queue in self._taker.channel.active_queues:
-            (key,) = prefixed(self._channel, [self._queue])
-            send(self._channel, "BLMOVE", key, key, "RIGHT", "RIGHT", LOOK_EVERY)
+    def ask(self, **_: Any) -> None:
+        busy = self._taker.is_rung or self._taker.is_asking
+        if not busy and self._queue in self._taker.channel.active_queues:
+            self.send("BLMOVE", self.key(self._queue), self.key(self._queue), "RIGHT", "RIGHT", LOOK_EVERY)
 
-    def ring(self, **_: Any) -> None:
-        """Redis has answered. Raises Empty: there is nothing to be handed on."""
-        if not self._channel._closing:  # else nobody waits for the answer
-            self._taker.is_rung |= answer(self._channel) is not None
+    def read(self, **_: Any) -> bool:
+        if not self.channel._closing:  # else nobody waits for the answer
+            self._taker.is_rung |= self.answer() is not None
         raise Empty
 
 
-def decoded(raw: bytes) -> dict[str, Any] | None:
-    """A message, if it is one."""
+def is_closed(connection: Any) -> bool:
+    """Whether Redis has closed a connection over which nothing was asked: nothing else can come from it."""
     try:
-        message: dict[str, Any] = loads(raw.decode())
-        return message if isinstance(message["properties"]["delivery_tag"], str) else None
-    except (ValueError, LookupError, TypeError):
-        return None
-
-
-def replace(channel: Any, ask: Any, read: Any) -> None:
-    """Let a channel ask and read in these ways when kombu has it wait for a message."""
-    channel._brpop_start = ask
-    channel._brpop_read = channel.handlers["BRPOP"] = read
-
-
-def prefixed(channel: Any, keys: Iterable[str]) -> list[str]:
-    return [f"{channel.global_keyprefix}{key}" for key in keys]
-
-
-def send(channel: Any, *words: str | float) -> None:
-    """Send a command whose answer kombu's loop will see. Raises redis.RedisError."""
-    connection = channel.client.connection
-    channel._in_poll, channel._brpop_sent_at = connection, time.monotonic()
-    connection.send_command(*words)
-
-
-def answer(channel: Any) -> Any:
-    """What Redis answers to the command that was sent last. Raises redis.RedisError."""
-    connection = channel.client.connection
-    try:
-        return channel.client.parse_response(connection, "EVAL")
-    except channel.connection_errors:
-        connection.disconnect()  # kombu connects anew
-        raise
-    finally:
-        channel._in_poll = None
-        channel._flush_brpop_reauth()
+        return bool(connection.can_read(timeout=0))
+    except Lost:
+        return True

@@ -201,6 +201,32 @@ def test_keys_may_have_a_prefix(valkey: str, client: redis.Redis, reader: Callab
     assert len(noted(client, "p:unacked")) == 1 and not client.exists(NOTES)
 
 
+def test_a_bell_leaves_its_queue_as_it_is(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], patient: None
+) -> None:
+    sent(valkey, "a", "b", "c", "d")
+    raw: Any = client.lrange("q", 0, -1)
+    client.delete("q")
+    takers = [reader("q") for _ in range(3)]
+    assert [taker.read(0.1) for taker in takers] == [None] * 3
+    client.lpush("q", *reversed(raw))
+    assert takers[0].ids(4) == ["a", "b", "c", "d"]
+
+
+def test_what_is_less_urgent_is_taken_without_a_pause(
+    valkey: str, reader: Callable[..., Reader], patient: None
+) -> None:
+    sent(valkey, *"abcde", priority=6)
+    assert reader("q").ids(5) == [*"abcde"]
+
+
+def test_names_may_hold_anything(valkey: str, client: redis.Redis, reader: Callable[..., Reader]) -> None:
+    odd = 'a "quoted\\" name'
+    sent(valkey, "a", queue=odd)
+    message = reader(odd).read()
+    assert noted(client)[message.delivery_tag][1:] == ["", odd]
+
+
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +239,17 @@ def test_who_waits_asks_no_more_than_every_queue_every_second(
     assert taker.read(2.5 * LOOK_EVERY) is None
     spent = {name: number - before.get(name, 0) for name, number in commands(client).items()}
     assert 2 <= spent["blmove"] <= 8 and 1 <= spent["eval"] <= 4
+
+
+def test_no_bell_waits_while_there_is_something_to_take(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader]
+) -> None:
+    sent(valkey, *"abcdefgh")
+    taker = reader("q", "r")
+    before = commands(client)
+    assert taker.ids(8) == [*"abcdefgh"]
+    spent = {name: number - before.get(name, 0) for name, number in commands(client).items()}
+    assert spent["eval"] in (8, 9) and spent.get("blmove", 0) <= 2  # before the first look, or after the last
 
 
 def test_a_queue_that_is_not_read_any_more_is_left_in_peace(
@@ -289,6 +326,92 @@ def test_a_redis_that_does_not_note_it_keeps_it(
         client.acl_deluser("reader")
 
 
+def cut_bells(client: redis.Redis) -> int:
+    """Cut the connections over which bells wait or have waited, as Redis does with those that are silent for long."""
+    listed: Any = client.client_list(_type="normal")
+    bells = [one["id"] for one in listed if one["cmd"] == "blmove"]
+    for one in bells:
+        client.client_kill_filter(_id=one)
+    return len(bells)
+
+
+def test_who_has_no_room_does_not_mind_that_silent_connections_are_closed(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would lose him all connections, and have all that he holds done twice."""
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.2)
+    taker = reader("q", "r")
+    assert taker.read(0.1) is None
+    sent(valkey, "a", "b", queue="q")
+    assert taker.read().headers["id"] == "a"
+    assert taker.read(0.5) is None  # what the bells still waited for has been answered
+    assert cut_bells(client) == 2
+    for queue in ("q", "r", "q", "r"):
+        taker.came[-1].ack()
+        sent(valkey, "c", queue=queue)
+        assert taker.read()
+        cut_bells(client)
+
+
+def test_a_bell_of_a_queue_that_is_not_read_any_more_may_be_cut(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.2)
+    taker = reader("q", "r")
+    taker.consumer.cancel_by_queue("r")
+    assert taker.read(0.5) is None
+    cut_bells(client)
+    with suppress(redis.ConnectionError):  # the bell of the other queue was waiting
+        assert taker.read(0.5) is None
+    sent(valkey, "a")
+    assert taker.read().headers["id"] == "a"
+
+
+def test_what_room_there_is_is_asked_anew_each_time(valkey: str, reader: Callable[..., Reader]) -> None:
+    taker, is_open = reader("q", room=9), [False]
+    taker.channel.qos.can_consume = lambda: is_open[0]  # as Celery and others do, also later
+    sent(valkey, "a")
+    assert taker.read(0.3) is None
+    is_open[0] = True
+    assert taker.read()
+
+
+def test_a_full_redis_is_borne(valkey: str, client: redis.Redis, reader: Callable[..., Reader]) -> None:
+    taker = reader("q", "r")
+    assert taker.read(0.1) is None
+    client.config_set("maxmemory", 1)
+    try:
+        before = commands(client)
+        assert taker.read(2.5 * LOOK_EVERY) is None
+        assert commands(client)["blmove"] - before["blmove"] <= 8
+    finally:
+        client.config_set("maxmemory", 0)
+    sent(valkey, "a")
+    client.config_set("maxmemory", 1)
+    try:
+        assert taker.read(1.5 * LOOK_EVERY) is None and client.llen("q") == 1
+    finally:
+        client.config_set("maxmemory", 0)
+    assert taker.read().headers["id"] == "a"
+
+
+def test_kombu_knows_since_when_an_answer_is_waited_for(reader: Callable[..., Reader]) -> None:
+    """By which it finds connections that are half-open, and replaces them."""
+    taker, before = reader("q"), time.monotonic()
+    taker.connection.transport.cycle.on_poll_start()
+    waiting = [one._brpop_sent_at for one in taker.connection.transport.cycle._channels if one._in_poll]
+    assert waiting and min(waiting) >= before
+
+
+def test_a_connection_gets_its_new_password_between_two_commands(
+    valkey: str, reader: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taker, flushed = reader("q"), []
+    monkeypatch.setattr(taker.channel, "_flush_brpop_reauth", lambda: flushed.append(taker.channel._in_poll))
+    assert taker.read(0.1) is None
+    assert flushed == [None]
+
+
 @pytest.mark.parametrize("close", ["waits", "asks"])
 def test_a_connection_is_closed_at_once_and_what_it_asked_for_goes_back(
     valkey: str, client: redis.Redis, reader: Callable[..., Reader], patient: None, eventually: Eventually, close: str
@@ -308,6 +431,13 @@ def test_a_connection_is_closed_at_once_and_what_it_asked_for_goes_back(
 
 # -- what is no message ------------------------------------------------------------------------------------------------
 
+GOOD = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
+
+
+def made(*, body: object = "", **properties: object) -> bytes:
+    return json.dumps({"body": body, "properties": GOOD | properties}).encode()
+
+
 RUBBISH = [
     b"",
     b"no json",
@@ -315,23 +445,44 @@ RUBBISH = [
     b"7",
     b"{}",
     b'{"properties": null}',
-    b'{"properties": {"delivery_tag": 7, "delivery_info": {"exchange": "", "routing_key": ""}}}',
-    b'{"properties": {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}, "\xff": 1}',
+    b"[" * 100_000,
+    made(delivery_tag=None),
+    made(delivery_info=None),
+    made(body=7, body_encoding="base64"),
+    made(body="!!x", body_encoding="base64"),
+    made(body="x", body_encoding="unknown"),
+    made().replace(b"body", b"\xff"),
+    made().replace(b'"x"', b'"\xff"'),
 ]
 
 
-@pytest.mark.parametrize("rubbish", RUBBISH)
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=lambda raw: repr(raw[:90]))
 def test_what_is_no_message_is_thrown_away_and_harms_no_other(
     valkey: str, client: redis.Redis, reader: Callable[..., Reader], caplog: pytest.LogCaptureFixture, rubbish: bytes
 ) -> None:
-    client.lpush("q", rubbish)
+    client.lpush("r", rubbish)
     sent(valkey, "a")
-    taker = reader("q")
+    taker = reader("q", "r", room=2)
     assert taker.ids(1) == ["a"]
-    assert not client.exists("q", NOTES, "unacked_index")
+    sent(valkey, "b")
+    assert taker.ids(1) == ["b"]
+    assert not client.exists("q", "r", NOTES, "unacked_index")
     assert [one.message for one in caplog.records if one.levelno == logging.ERROR] == [
-        f"the queue q held {len(rubbish)} bytes that are no message of Celery's; they are thrown away"
+        f"{len(rubbish)} bytes in the queue r are no message of Celery's; they are thrown away"
     ]
+
+
+@pytest.mark.parametrize("name", ["file:///srv/caf\udce9.wav", '\\ud800 "quoted" \\', "\U0001f600"])
+def test_whatever_a_client_can_send_is_noted(
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader], name: str
+) -> None:
+    sent(valkey, "a", args=[name], headers={"x": name}, argsrepr=name)
+    (raw,) = client.lrange("q", 0, -1)
+    message = reader("q").read()
+    assert noted(client)[message.delivery_tag] == [json.loads(raw), "", "q"]
+    assert message.headers["x"] == name
+    message.reject(requeue=True)
+    assert reader("q").read().headers["x"] == name
 
 
 # -- a worker ----------------------------------------------------------------------------------------------------------
