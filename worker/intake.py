@@ -116,9 +116,6 @@ class Line:
         except OutOfMemoryError:
             self._refused_until = time.monotonic() + LOOK_EVERY
             return None
-        except self.channel.connection_errors:
-            connection.disconnect()  # kombu connects anew
-            raise
         finally:
             self.channel._in_poll = None
             self.channel._flush_brpop_reauth()

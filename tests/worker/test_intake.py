@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from queue import Empty
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 from redis.exceptions import ResponseError
 
 from worker import intake
-from worker.intake import LOOK_EVERY, Intake
+from worker.intake import LOOK_EVERY, Bell, Intake
 
 NOTES = "unacked"
 Eventually = Callable[..., None]
@@ -47,6 +48,15 @@ class Reader:
             with suppress(TimeoutError):
                 self.connection.drain_events(timeout=left)
         return self.came[-1] if len(self.came) > had else None
+
+    @property
+    def taker(self) -> Any:
+        return self.channel._brpop_start.__self__
+
+    @property
+    def bells(self) -> list[Bell]:
+        lines = [channel._brpop_start.__self__ for channel in self.connection.transport.channels]
+        return [line for line in lines if isinstance(line, Bell)]
 
     def ids(self, number: int) -> list[str]:
         """Of the next messages, each done before the next is asked for."""
@@ -88,6 +98,13 @@ def sent(url: str, *ids: str, queue: str = "q", **options: Any) -> None:
         app.conf.broker_transport_options = {"global_keyprefix": options.pop("prefix", "")}
         for one in ids:
             app.send_task("t", task_id=one, queue=queue, **options)
+
+
+GOOD = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
+
+
+def made(*, body: object = "", **properties: object) -> bytes:
+    return json.dumps({"body": body, "properties": GOOD | properties}).encode()
 
 
 def noted(client: redis.Redis, key: str = NOTES) -> dict[str, Any]:
@@ -222,19 +239,20 @@ def test_what_is_less_urgent_is_taken_without_a_pause(
 
 def test_names_may_hold_anything(valkey: str, client: redis.Redis, reader: Callable[..., Reader]) -> None:
     odd = 'a "quoted\\" name'
-    sent(valkey, "a", queue=odd)
-    message = reader(odd).read()
-    assert noted(client)[message.delivery_tag][1:] == ["", odd]
+    client.lpush("q", made(delivery_info={"exchange": odd, "routing_key": odd}))
+    message = reader("q").read()
+    assert noted(client)[message.delivery_tag][1:] == [odd, odd]
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
 def test_who_waits_asks_no_more_than_every_queue_every_second(
-    client: redis.Redis, reader: Callable[..., Reader]
+    valkey: str, client: redis.Redis, reader: Callable[..., Reader]
 ) -> None:
+    sent(valkey, "a")
     taker = reader("q", "r")
-    assert taker.read(0.2) is None
+    assert taker.ids(1) == ["a"] and taker.read(0.2) is None
     before = commands(client)
     assert taker.read(2.5 * LOOK_EVERY) is None
     spent = {name: number - before.get(name, 0) for name, number in commands(client).items()}
@@ -395,6 +413,58 @@ def test_a_full_redis_is_borne(valkey: str, client: redis.Redis, reader: Callabl
     assert taker.read().headers["id"] == "a"
 
 
+def test_a_bell_waits_only_when_there_is_nothing_to_take(reader: Callable[..., Reader]) -> None:
+    it = reader("q")
+    taker, (bell,) = it.taker, it.bells
+    assert it.read(0.1) is None and bell.is_asking
+    for rung, asking in ((True, None), (False, True)):
+        bell.channel._in_poll = None
+        taker.is_rung, taker.channel._in_poll = rung, asking
+        bell.ask()
+        assert not bell.is_asking
+    taker.channel._in_poll = None
+
+
+def test_what_one_bell_says_is_not_unsaid_by_another(
+    reader: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.1)
+    taker = reader("q", "r")
+    first, _ = taker.bells
+    assert taker.read(0.05) is None and first.is_asking
+    taker.taker.is_rung = True
+    with pytest.raises(Empty):
+        first.read()
+    assert taker.taker.is_rung
+
+
+def test_a_bell_is_heard_also_without_room_and_waits_only_with_room(reader: Callable[..., Reader]) -> None:
+    taker = reader("q")
+    (bell,) = taker.bells
+    assert taker.read(0.1) is None and bell.is_asking
+    for room in (True, False):
+        taker.channel.qos.can_consume = lambda room=room: room
+        bell.channel._in_poll = True
+        assert bell.channel.qos.can_consume()
+        bell.channel._in_poll = None
+        assert bell.channel.qos.can_consume() is room
+
+
+def test_nothing_is_sent_over_a_closed_connection(
+    client: redis.Redis, reader: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.1)
+    taker = reader("q")
+    (bell,) = taker.bells
+    assert taker.read(0.05) is None
+    with pytest.raises(Empty):
+        bell.read()
+    assert not bell.is_asking and cut_bells(client) == 1
+    bell.ask()
+    assert not bell.is_asking
+    eventually(lambda: taker.read(0.05) is None and bell.is_asking, "it waits over a new one")
+
+
 def test_kombu_knows_since_when_an_answer_is_waited_for(reader: Callable[..., Reader]) -> None:
     """By which it finds connections that are half-open, and replaces them."""
     taker, before = reader("q"), time.monotonic()
@@ -431,13 +501,6 @@ def test_a_connection_is_closed_at_once_and_what_it_asked_for_goes_back(
 
 # -- what is no message ------------------------------------------------------------------------------------------------
 
-GOOD = {"delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": ""}}
-
-
-def made(*, body: object = "", **properties: object) -> bytes:
-    return json.dumps({"body": body, "properties": GOOD | properties}).encode()
-
-
 RUBBISH = [
     b"",
     b"no json",
@@ -469,6 +532,16 @@ def test_what_is_no_message_is_thrown_away_and_harms_no_other(
     assert not client.exists("q", "r", NOTES, "unacked_index")
     assert [one.message for one in caplog.records if one.levelno == logging.ERROR] == [
         f"{len(rubbish)} bytes in the queue r are no message of Celery's; they are thrown away"
+    ]
+
+
+def test_rubbish_is_named_by_its_queue_whatever_its_priority(
+    client: redis.Redis, reader: Callable[..., Reader], caplog: pytest.LogCaptureFixture
+) -> None:
+    client.lpush("r\x06\x163", b"")
+    assert reader("q", "r").read(0.3) is None
+    assert [one.message for one in caplog.records if one.levelno == logging.ERROR] == [
+        "0 bytes in the queue r are no message of Celery's; they are thrown away"
     ]
 
 
