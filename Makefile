@@ -69,11 +69,11 @@ types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs docker examples tests
 
-erase: $(READY)
-	$(BIN)/coverage erase
+erase:
+	@rm -f .coverage .coverage.*
 
-unit: plain  ## each module by itself, the emulator and a real Valkey beside it
-	$(PYTEST) $(UNIT) --ignore=$(SDK)
+unit: plain  ## each module by itself, the emulator and a real Valkey beside it; in two processes, file by file
+	COVERAGE_FILE=.coverage.unit $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report= $(UNIT) --ignore=$(SDK)
 
 sdk: plain  ## the official dashscope SDK against the emulator
 	$(PYTEST) $(SDK)
