@@ -93,7 +93,7 @@ coverage: $(READY)
 
 lock:  ## resolve the dependencies again and write both locks
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra gevent --extra fast --extra build pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-strip-extras --all-extras pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was built
 	rm -rf $(EXTENSIONS) $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
