@@ -102,18 +102,22 @@ def _later(task: JobTask, left: NotEnded) -> NoReturn:
         raise Reject("left to another worker", requeue=True) from None
     retries = task.request.retries + (left.error is not None)  # for those who look on; it bounds nothing
     message = task.signature_from_request(task.request, countdown=left.seconds, retries=retries)
+    if task.request.is_eager:  # there is no queue
+        if left.error is None:
+            raise Ignore from None
+        raise Retry(exc=left.error, is_eager=True, sig=message) from None
+    if left.error is not None:  # else a second delivery: that it waits is no news of the job
+        log.info("job %s is tried again in %.1f s: %s", task.request.id, left.seconds, left.error.code)
+        _announce(task, "task-retried", exception=repr(left.error), traceback="")
     try:
-        if not task.request.is_eager:
-            with first_in_line(task.app) as producer:
-                message.apply_async(producer=producer)
+        with first_in_line(task.app) as producer:
+            message.apply_async(producer=producer)
     except Exception:
         # The queue did not take it, for whatever reason. Celery would drop the job here; the message that there is
         # goes back instead.
         raise Reject("the queue takes no other", requeue=True) from None
-    if left.error is None:  # a second delivery: that it waits is no news of the job
-        raise Ignore from None
-    seconds: Any = left.seconds  # whose type Celery's stubs do not know
-    raise Retry(exc=left.error, when=seconds, is_eager=bool(task.request.is_eager), sig=message) from None
+    # Celery's own `Retry` would now write so where the result belongs; the next attempt may have ended there already.
+    raise Ignore from None
 
 
 def _told_again(task: JobTask, before: EndedBefore) -> dict[str, Any]:
@@ -129,8 +133,16 @@ def _revoked(task: JobTask) -> NoReturn:
     if task.backend.get_state(str(task.request.id)) in READY_STATES:
         raise Ignore from None
     task.backend.mark_as_revoked(str(task.request.id), "cancelled", request=task.request, store_result=True)
-    task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+    _announce(task, "task-revoked", terminated=False, signum=None, expired=False)
     raise Ignore from None
+
+
+def _announce(task: JobTask, event: str, **fields: Any) -> None:
+    """Tell those who look on, such as Flower. If they cannot be told, that changes nothing for the job."""
+    try:
+        task.send_event(event, **fields)
+    except Exception as error:
+        log.warning("job %s: nobody could be told of its %s (%s)", task.request.id, event, type(error).__name__)
 
 
 def _where(error: Exception) -> str:

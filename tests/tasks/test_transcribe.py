@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, TaskRevokedError
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TaskRevokedError
 from celery.result import denied_join_result
 
 from emulator.background import BackgroundEmulator
@@ -21,7 +23,7 @@ from tasks.errors import BadInput, JobError, Refused, Unavailable
 from tasks.job.keys import JobKeys
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
-from tasks.transcribe import transcribe
+from tasks.transcribe import JobTask, transcribe
 from tests.fakes import FakeRecognizers
 from tests.recordings import counting, written
 from tests.tasks.scene import states
@@ -310,11 +312,9 @@ def test_between_two_attempts_the_record_says_why_and_the_job_is_on_the_queue(
     app = worker()
     emulator.faults.add(Fault(kind="task_failed"))
 
-    with pytest.raises(Retry) as again:
+    with pytest.raises(Ignore):
         attempt(counted, pace=0)
 
-    assert isinstance(again.value.exc, Unavailable)
-    assert isinstance(again.value.when, float) and 0 <= again.value.when <= 2.0
     fields = view.fields()
     assert (fields["state"], fields["error_code"]) == ("queued", "server_fault") and "ended_at" not in fields
     (waiting,) = queued(app)
@@ -323,10 +323,64 @@ def test_between_two_attempts_the_record_says_why_and_the_job_is_on_the_queue(
     assert waiting.headers["argsrepr"] == f"('{counted}',)"
 
 
+def test_that_a_job_is_tried_again_is_told_by_an_event(
+    worker: Ready, counted: str, emulator: BackgroundEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = worker()
+    emulator.faults.add(Fault(kind="task_failed"))
+    heard: list[dict[str, Any]] = []
+    with app.connection_for_read() as connection:
+        receiver: Any = app.events.Receiver(connection, handlers={"task-retried": heard.append})
+        with receiver.consumer_context() as (listening, _, _), caplog.at_level(logging.INFO, "worker.tasks"):
+            with suppress(TimeoutError):
+                listening.drain_events(timeout=0.01)  # listening begins with the first look
+            with pytest.raises(Ignore):
+                attempt(counted, pace=0)
+            while not heard:
+                listening.drain_events(timeout=10)
+    assert [one["uuid"] for one in heard] == ["j"] and heard[0]["exception"].startswith("Unavailable('server_fault'")
+    assert re.search(r"job j is tried again in [0-2]\.\d s: server_fault", caplog.text)
+
+
+def test_that_nobody_can_be_told_of_it_changes_nothing_for_the_job(
+    worker: Ready, counted: str, emulator: BackgroundEmulator, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    app = worker()
+    emulator.faults.add(Fault(kind="task_failed"))
+    monkeypatch.setattr(JobTask, "send_event", lambda *_, **__: 1 / 0)
+    with pytest.raises(Ignore):
+        attempt(counted, pace=0)
+    assert len(queued(app)) == 1
+    assert "job j: nobody could be told of its task-retried (ZeroDivisionError)" in caplog.text
+
+
+def test_an_attempt_that_is_left_writes_nothing_where_the_next_one_s_result_belongs(
+    worker: Ready, counted: str, emulator: BackgroundEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one may have ended before the first has come to say that there will be one."""
+    app = worker()
+    emulator.faults.add(Fault(kind="task_failed"))
+    stored: list[str] = []
+    store = app.backend.store_result
+
+    def noted(task_id: str, result: object, state: str, **more: Any) -> Any:
+        stored.append(state)
+        return store(task_id, result, state, **more)
+
+    monkeypatch.setattr(app.backend, "store_result", noted)
+    trace: Any = build_tracer(transcribe.name, app.tasks[transcribe.name], app=app)
+    request = {"id": "j", "hostname": "w@h", "delivery_info": {}, "is_eager": False}
+    with denied_join_result():
+        trace("j", [counted], {"pace": 0}, request)
+        assert stored == ["STARTED"] and len(queued(app)) == 1
+        trace("j", [counted], {"pace": 0}, request)
+    assert stored == ["STARTED", "STARTED", "SUCCESS"]
+
+
 def test_celery_s_own_count_of_tries_ends_no_job(worker: Ready, counted: str, emulator: BackgroundEmulator) -> None:
     app = worker()
     emulator.faults.add(Fault(kind="task_failed"))
-    with pytest.raises(Retry):
+    with pytest.raises(Ignore):
         attempt(counted, retries=1000, pace=0)
     assert [one.headers["retries"] for one in queued(app)] == [1001]
 
@@ -337,7 +391,7 @@ def test_the_last_attempt_fails_with_the_error_itself(
     worker(STENOPOOL_JOB_RETRIES="1")
     emulator.faults.add(Fault(kind="task_failed", times=2))
 
-    with pytest.raises(Retry):
+    with pytest.raises(Ignore):
         attempt(counted, pace=0)
     with pytest.raises(Unavailable) as error:
         attempt(counted, pace=0)
@@ -346,14 +400,16 @@ def test_the_last_attempt_fails_with_the_error_itself(
     assert view.fields()["state"] == "failed"
 
 
-def test_a_record_that_cannot_be_written_leaves_the_job_to_another_try(worker: Ready, counted: str) -> None:
-    worker()
+def test_a_record_that_cannot_be_written_leaves_the_job_to_another_try(
+    worker: Ready, counted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = worker()
     broken: Any = runtime()
     broken.redis = redis_client(f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(Retry) as again:
+    with caplog.at_level(logging.INFO, "worker.tasks"), pytest.raises(Ignore):
         attempt(counted, pace=0)
-    assert "redis_unavailable" in str(again.value.exc)
-    assert isinstance(again.value.when, float) and 1 <= again.value.when <= 5
+    assert re.search(r"job j is tried again in [1-5]\.\d s: redis_unavailable", caplog.text)
+    assert len(queued(app)) == 1
 
 
 def test_a_queue_that_takes_no_next_try_keeps_the_message_it_has(worker: Ready, counted: str) -> None:
