@@ -55,6 +55,7 @@ class Storm:
             more = {"after_ms": self.chance.randrange(0, 3000, 100)}
         if kind == "close":
             more["value"] = self.chance.choice([1007, 1011])
+            more["after_ms"] = max(more["after_ms"], 100)  # before its start, 1007 says that the request is wrong
         self.prefork.fault(kind=kind, **more)
 
     def all_streams_cut(self) -> None:
