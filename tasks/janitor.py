@@ -1,9 +1,8 @@
 """Finds what dead workers left behind, and puts it right.
 
 A worker that dies leaves a lease, which runs out, and a message, which comes again: the next worker goes on, and there
-is nothing to do. But a message can be lost, too: by hand, by a Redis that went back to an older state, or because its
-worker died in the instant between taking it and noting that. Then nobody would ever end the job, and who waits for it
-would wait for ever.
+is nothing to do. But a message can be lost, too: by hand, or by a Redis that went back to an older state. Then nobody
+would ever end the job, and who waits for it would wait for ever.
 """
 
 import itertools
