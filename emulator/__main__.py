@@ -63,10 +63,12 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         ("--no-data-seconds", DEFAULTS.no_data_seconds, "fail a task that gets no data for so long"),
         ("--silence-seconds", DEFAULTS.silence_seconds, "fail a task after so much silent audio"),
         ("--first-task-seconds", 0.0, "close a connection that starts no task for so long"),
+        ("--penalty-seconds", 0.0, "after one start or upgrade over its rate, refuse all of them for so long"),
     ):
         limits.add_argument(flag, type=float, default=default, help=f"{text} (%(default)s)")
     limits.add_argument("--heartbeat-seconds", type=float, default=DEFAULTS.heartbeat_seconds, help="(%(default)s)")
     limits.add_argument("--starts-per-second", type=int, default=DEFAULTS.starts_per_second, help="(%(default)s)")
+    limits.add_argument("--opens-per-second", type=int, default=0, help="upgrades for each account (%(default)s)")
     limits.add_argument("--max-streams", type=int, default=0, help="tasks at once for each account (%(default)s)")
     limits.add_argument("--close-code", type=int, default=DEFAULTS.close_code, help="after task-failed (%(default)s)")
 
@@ -79,6 +81,8 @@ def _limits(options: argparse.Namespace) -> Limits:
         first_task_seconds=options.first_task_seconds or None,
         heartbeat_seconds=options.heartbeat_seconds,
         starts_per_second=options.starts_per_second or None,
+        opens_per_second=options.opens_per_second or None,
+        penalty_seconds=options.penalty_seconds or None,
         max_streams=options.max_streams or None,
         close_code=options.close_code,
     )

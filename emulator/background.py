@@ -8,6 +8,7 @@ from typing import Self
 
 from emulator.engines import Engine
 from emulator.limits import Limits
+from emulator.logbook import Logbook
 from emulator.server import API_PATH, INFERENCE_PATH, Server
 
 __all__ = ["BackgroundEmulator"]
@@ -20,7 +21,8 @@ class BackgroundEmulator:
     """A running emulator as a context manager.
 
     `url` is the recognition endpoint, `http_url` the root for /logbook and /faults, `api_url` the base of the HTTP
-    interface. `faults` and `logbook` may be used from any thread, and stay readable after the end.
+    interface. `faults` and `logbook` may be used from any thread, and stay readable after the end. To play an outage,
+    stop one and start another with the same `port` and `logbook`.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class BackgroundEmulator:
         ssl_context: ssl.SSLContext | None = None,
         keep_audio: bool = False,
         port: int = 0,
+        logbook: Logbook | None = None,
     ) -> None:
-        self._server = Server(engine, limits, api_key, ssl_context, keep_audio)
+        self._server = Server(engine, limits, api_key, ssl_context, keep_audio, logbook)
         self._secure = "s" if ssl_context else ""
         self.faults = self._server.faults
         self.logbook = self._server.logbook

@@ -141,6 +141,7 @@ class Connection:
             raise Failure("ModelNotFound", f"Model can not be found: {command.model}", task_id)
         now = time.monotonic()
         if refusal := service.admission.enter(self._account, command.model, now):
+            service.logbook.stream_refused(now)
             raise Failure(refusal, REFUSALS[refusal], task_id)
         try:
             mischief = Mischief(service.faults.take(TASK_KINDS, command.parameters.get("marker")), self._link, task_id)

@@ -16,6 +16,7 @@ MAX_TASKS = 10_000
 MAX_DETAILED = 1_000  # the newest tasks that keep their chunks one by one
 MAX_CHUNKS = 1_000
 MAX_ERRORS = 1_000
+MAX_SECONDS = 3_600
 
 
 @dataclass(slots=True, eq=False)
@@ -95,16 +96,37 @@ class Rate:
         self.most = max(self.most, len(self._recent))
 
 
+class History:
+    """How many of each kind came in each whole second. What comes after the first hour counts in its last second."""
+
+    def __init__(self, began: float, *kinds: str) -> None:
+        self._began = began
+        self._counts: dict[str, list[int]] = {kind: [] for kind in kinds}
+
+    def note(self, kind: str, now: float) -> None:
+        # A start may have been timed just before the book was cleared: it is of the first second.
+        second = min(max(int(now - self._began), 0), MAX_SECONDS - 1)
+        for counts in self._counts.values():
+            counts.extend([0] * (second + 1 - len(counts)))
+        self._counts[kind][second] += 1
+
+    def to_wire(self) -> dict[str, list[int]]:
+        """The counts as JSON: lists of the same length, up to the last event of any kind."""
+        return {kind: list(counts) for kind, counts in self._counts.items()}
+
+
 class Logbook:
     """Counts and task records; safe to read from any thread while the server runs.
 
-    `tcp` counts accepted TCP connections, `connections` WebSocket upgrades, `streams` tasks that were let in. The
-    largest numbers in any one second are of upgrades asked for, refused ones too, and of tasks that were let in.
-    `idle_closed` counts connections that the service closed because nothing came on them.
+    `tcp` counts accepted TCP connections, `connections` WebSocket upgrades, `streams` tasks that were let in, `refused`
+    tasks that the limits kept out. The largest numbers in any one second are of upgrades asked for, refused ones too,
+    and of tasks that were let in. `idle_closed` counts connections that the service closed because nothing came on
+    them.
     """
 
-    def __init__(self, keep_audio: bool = False) -> None:
+    def __init__(self, keep_audio: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.keep_audio = keep_audio
+        self._clock = clock
         self._changed = threading.Condition()
         self._reset()
 
@@ -120,6 +142,8 @@ class Logbook:
         self.streams_open = 0
         self.streams_max = 0
         self.starts = Rate()
+        self.refused = 0
+        self.history = History(self._clock(), "upgrades", "starts", "refused")
         self.generations = 0
         self.errors: collections.deque[str] = collections.deque(maxlen=MAX_ERRORS)
         self._tasks: collections.deque[TaskRecord] = collections.deque(maxlen=MAX_TASKS)
@@ -146,8 +170,10 @@ class Logbook:
             return {name: getattr(self, name) for name in names} | {
                 "idle_closed": self.idle_closed,
                 "streams_max": self.streams_max,
+                "refused": self.refused,
                 "starts_per_second_max": self.starts.most,
                 "upgrades_per_second_max": self.upgrades.most,
+                "per_second": self.history.to_wire(),
                 "generations": self.generations,
                 "rejected": {str(status): count for status, count in self.rejected.items()},
                 "errors": list(self.errors),
@@ -181,7 +207,7 @@ class Logbook:
         with self._changed:
             self.connections += 1
             self.connections_open += 1
-            self.upgrades.note(time.monotonic())
+            self._upgrade_asked()
             self.connections_max = max(self.connections_max, self.connections_open)
             self._changed.notify_all()
             return self.connections
@@ -199,7 +225,7 @@ class Logbook:
     def upgrade_rejected(self, status: int) -> None:
         with self._changed:
             self.rejected[status] = self.rejected.get(status, 0) + 1
-            self.upgrades.note(time.monotonic())
+            self._upgrade_asked()
             self._changed.notify_all()
 
     def protocol_error(self, text: str) -> None:
@@ -215,7 +241,7 @@ class Logbook:
     def task_asked(self, connection: int, task_id: str, model: str, parameters: dict[str, Any]) -> TaskRecord:
         """A run-task has come, let in or not."""
         kept = bytearray() if self.keep_audio else None
-        record = TaskRecord(connection, task_id, model, parameters, time.monotonic(), kept=kept)
+        record = TaskRecord(connection, task_id, model, parameters, self._clock(), kept=kept)
         with self._changed:
             self._tasks.append(record)
             if len(self._tasks) > MAX_DETAILED:
@@ -230,6 +256,14 @@ class Logbook:
             self.streams_open += 1
             self.streams_max = max(self.streams_max, self.streams_open)
             self.starts.note(now)
+            self.history.note("starts", now)
+            self._changed.notify_all()
+
+    def stream_refused(self, now: float) -> None:
+        """A task was kept out by the limits at `now` (monotonic seconds)."""
+        with self._changed:
+            self.refused += 1
+            self.history.note("refused", now)
             self._changed.notify_all()
 
     def stream_closed(self) -> None:
@@ -239,10 +273,15 @@ class Logbook:
 
     def task_ended(self, record: TaskRecord, outcome: str, code: str | None = None) -> None:
         with self._changed:
-            record.outcome, record.code, record.ended = outcome, code, time.monotonic()
+            record.outcome, record.code, record.ended = outcome, code, self._clock()
             self._changed.notify_all()
 
     def noted(self) -> None:
         """A record has changed: wake who waits for it."""
         with self._changed:
             self._changed.notify_all()
+
+    def _upgrade_asked(self) -> None:
+        now = self._clock()
+        self.upgrades.note(now)
+        self.history.note("upgrades", now)

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import ssl
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,10 +29,14 @@ API_PATH = "/api/v1"
 GENERATION_PATH = f"{API_PATH}/services/aigc/text-generation/generation"
 CLOSE_SECONDS = 0.5
 BACKLOG = 1024
+TOO_FAST = "Request rate increased too quickly, please slow down and try again later."
 
 
 class Server:
-    """Everything behind one port. `start` and `stop` belong to one event loop; the rest may be read from any thread."""
+    """Everything behind one port. `start` and `stop` belong to one event loop; the rest may be read from any thread.
+
+    A `logbook` may be handed from server to server; `keep_audio` is for the one that a server makes for itself.
+    """
 
     def __init__(
         self,
@@ -40,9 +45,10 @@ class Server:
         api_key: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         keep_audio: bool = False,
+        logbook: Logbook | None = None,
     ) -> None:
         self.faults = Faults()
-        self.logbook = Logbook(keep_audio)
+        self.logbook = logbook or Logbook(keep_audio)
         self.engine = engine or ScriptEngine()
         self.limits = limits or Limits()
         self._api_key = api_key
@@ -127,6 +133,9 @@ class Server:
         ws = web.WebSocketResponse(timeout=CLOSE_SECONDS, autoping=False, autoclose=False, compress=False)
         if not ws.can_prepare(request).ok or request.transport is None:
             return self._reject(400, "InvalidParameter", "This path takes WebSocket upgrades only.")
+        assert self._service is not None
+        if not self._service.admission.connect(account, time.monotonic()):
+            return self._reject(429, "Throttling.BurstRate", TOO_FAST)
         await ws.prepare(request)
         answers_pings = fault is None
         await self._converse(Link(ws, request.transport), account, answers_pings)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import websocket
 
 from emulator.__main__ import main
 from tests.emulator.client import Client, counter
@@ -70,6 +71,30 @@ def test_a_wrong_limit_is_a_wrong_flag(capsys):
         main(["--idle-seconds", "-1"])
     assert caught.value.code == 2
     assert "idle_seconds=-1.0 must be greater than 0" in capsys.readouterr().err
+
+
+def test_upgrades_and_the_penalty_are_limited_by_flags():
+    command = [*COMMAND, "--port", "0", "--opens-per-second", "1", "--penalty-seconds", "60"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        url = process.stderr.readline().split()[3]
+        clients = []
+        with pytest.raises(websocket.WebSocketBadStatusException, match="429"):
+            while True:
+                clients.append(Client(url))
+        with pytest.raises(websocket.WebSocketBadStatusException, match="429"):
+            Client(url)
+        process.terminate()
+        assert process.wait(timeout=3) == 0
+    for client in clients:
+        client.ws.shutdown()
+
+
+@pytest.mark.parametrize("flag", ["--opens-per-second", "--penalty-seconds"])
+def test_a_negative_rate_or_penalty_is_a_wrong_flag(capsys, flag):
+    with pytest.raises(SystemExit):
+        main([flag, "-1"])
+    assert flag[2:].replace("-", "_") + "=-1" in capsys.readouterr().err
 
 
 def test_it_runs_without_the_speech_model(tmp_path):

@@ -1,14 +1,23 @@
 """The rules of a conversation, seen from the client's end of the wire."""
 
+import asyncio
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 import websocket
+from aiohttp import WSMessage, WSMsgType
 
-from emulator import Limits
+from emulator import Faults, Limits, Logbook
+from emulator.connection import Connection
 from emulator.engines import EngineStream, Result
+from emulator.engines.script import ScriptEngine
+from emulator.limits import Admission
+from emulator.link import Link
+from emulator.task import Service
 from tests.emulator.client import SECOND, Client, command, counter, run_task
 
 
@@ -196,6 +205,107 @@ def test_streams_over_the_cap_are_throttled(start, connect):
     first.ws.shutdown()
     assert emulator.logbook.wait_until(lambda book: book.streams_open == 0)
     assert connect(emulator).transcribe(counter(5)) == ["1-5"]
+
+
+def test_a_client_may_start_as_soon_as_its_task_is_over(start, connect):
+    emulator = start(Limits(max_streams=1, starts_per_second=None))
+    clients = [connect(emulator), connect(emulator)]
+    assert [client.transcribe(counter(5)) for client in clients * 5] == [["1-5"]] * 10
+    assert emulator.logbook.summary()["refused"] == 0
+
+
+def test_refused_starts_are_counted(start, connect):
+    emulator = start(Limits(max_streams=1))
+    first = connect(emulator)
+    first.begin()
+    for _ in range(2):
+        second = connect(emulator)
+        second.start()
+        assert second.failure()[0] == "Throttling.Concurrency"
+    summary = emulator.logbook.summary()
+    assert (summary["refused"], summary["streams"]) == (2, 1)
+    assert (sum(summary["per_second"]["refused"]), sum(summary["per_second"]["starts"])) == (2, 1)
+
+
+class CuriousLink:
+    """Plays one connection; whenever the client hears something, it asks whether one more stream would be let in."""
+
+    stalled = False
+    read_pause = 0.0
+
+    def __init__(self, admission: Admission, frames: list[WSMessage], last: str) -> None:
+        self.answers: dict[str, str | None] = {}
+        self._admission = admission
+        self._frames = frames
+        self._last = last
+        self._over = asyncio.Event()
+
+    async def receive(self) -> WSMessage:
+        if self._frames:
+            return self._frames.pop(0)
+        await self._over.wait()
+        return WSMessage(WSMsgType.CLOSED, None, None)
+
+    async def send(self, text: str) -> None:
+        event = json.loads(text)["header"]["event"]
+        self._ask(event)
+        if event == self._last:
+            self._over.set()
+
+    def close(self, code: int, reason: str = "") -> None:
+        self._ask("close")
+
+    async def end(self) -> None:
+        self._ask("end")
+
+    def _ask(self, moment: str) -> None:
+        self.answers[moment] = self._admission.enter("account", "any", 0.0)
+        if self.answers[moment] is None:
+            self._admission.leave("account")
+
+
+async def played(frames: list[WSMessage], last: str) -> dict[str, str | None]:
+    limits = Limits(max_streams=1, starts_per_second=None)
+    admission = Admission(limits)
+    link = CuriousLink(admission, frames, last)
+    with ThreadPoolExecutor(1) as executor:
+        service = Service(
+            engine=ScriptEngine(),
+            executor=executor,
+            limits=limits,
+            admission=admission,
+            faults=Faults(),
+            logbook=Logbook(),
+        )
+        await Connection(cast(Link, link), 1, "account", service).serve()
+    return link.answers
+
+
+def text(message: dict[str, Any]) -> WSMessage:
+    return WSMessage(WSMsgType.TEXT, json.dumps(message), None)
+
+
+RUN = text(run_task("t"))
+AUDIO = WSMessage(WSMsgType.BINARY, counter(5), None)
+FINISH = text(command("finish-task", "t"))
+FULL = "Throttling.Concurrency"
+
+
+@pytest.mark.parametrize(
+    ("frames", "last", "answers"),
+    [
+        (
+            [RUN, AUDIO, FINISH],
+            "task-finished",
+            {"task-started": FULL, "result-generated": FULL, "task-finished": None, "end": None},
+        ),
+        ([RUN, FINISH], "task-failed", {"task-started": FULL, "task-failed": None, "close": None, "end": None}),
+        ([RUN], "task-started", {"task-started": FULL, "end": None}),
+    ],
+    ids=["finished", "failed", "lost"],
+)
+def test_a_stream_is_out_of_the_count_before_the_client_hears_of_its_end(frames, last, answers):
+    assert asyncio.run(played(list(frames), last)) == answers
 
 
 def test_pings_are_answered(client):

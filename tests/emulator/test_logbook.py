@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from emulator.logbook import Logbook, TaskRecord
+from emulator.logbook import History, Logbook, TaskRecord
 from tests.emulator.client import counter
 
 
@@ -31,6 +31,39 @@ def test_clearing_keeps_what_is_open():
     book.clear()
     assert (book.connections, book.connections_open, book.streams_max) == (0, 1, 1)
     assert not book.errors
+
+
+def test_events_are_counted_for_each_second_since_the_book_was_made():
+    times = iter((100.0, 100.1, 101.0))
+    book = Logbook(clock=lambda: next(times))
+    assert book.summary()["per_second"] == {"upgrades": [], "starts": [], "refused": []}
+    book.connection_opened()
+    book.upgrade_rejected(429)
+    for now in (100.9, 103.0, 103.99):
+        book.stream_opened(now)
+    book.stream_refused(101.5)
+    summary = book.summary()
+    assert summary["per_second"] == {"upgrades": [1, 1, 0, 0], "starts": [1, 0, 0, 2], "refused": [0, 1, 0, 0]}
+    assert (summary["refused"], summary["streams"], summary["streams_open"]) == (1, 3, 3)
+
+
+def test_clearing_begins_a_new_history():
+    times = iter((100.0, 200.0))
+    book = Logbook(clock=lambda: next(times))
+    book.stream_refused(150.0)
+    book.clear()
+    book.stream_opened(199.9)
+    book.stream_opened(200.5)
+    assert book.summary()["per_second"] == {"upgrades": [0], "starts": [2], "refused": [0]}
+    assert book.summary()["refused"] == 0
+
+
+def test_a_history_is_an_hour_long():
+    history = History(10.0, "a")
+    for now in (10.0, 3608.9, 3609.0, 3610.0, 99999.0):
+        history.note("a", now)
+    counts = history.to_wire()["a"]
+    assert (len(counts), counts[0], counts[-2], counts[-1]) == (3600, 1, 1, 3)
 
 
 def test_the_summary_counts_outcomes_and_tasks_per_connection():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import websocket
 
-from emulator import BackgroundEmulator, Fault
+from emulator import BackgroundEmulator, Fault, Limits, Logbook
 from tests.emulator.client import Client, counter
 
 
@@ -47,6 +47,30 @@ def test_only_the_configured_key_is_taken(start, connect):
     connect(emulator, key="right").begin()
     with pytest.raises(websocket.WebSocketBadStatusException, match="401"):
         connect(emulator, key="wrong")
+
+
+def test_upgrades_over_the_rate_are_refused_for_the_penalty(start, connect):
+    emulator = start(Limits(opens_per_second=1, penalty_seconds=60))
+    with pytest.raises(websocket.WebSocketBadStatusException) as caught:
+        while True:
+            connect(emulator)
+    assert caught.value.status_code == 429
+    assert caught.value.resp_body is not None
+    assert json.loads(caught.value.resp_body)["code"] == "Throttling.BurstRate"
+    assert "retry-after" not in (caught.value.resp_headers or {})
+    with pytest.raises(websocket.WebSocketBadStatusException, match="429"):
+        connect(emulator)
+    connect(emulator, key="another-account")
+    assert emulator.logbook.rejected == {429: 2}
+    summary = emulator.logbook.summary()
+    assert sum(summary["per_second"]["upgrades"]) == summary["connections"] + 2
+
+
+def test_what_is_no_upgrade_is_not_counted_as_one(start, connect):
+    emulator = start(Limits(opens_per_second=1, penalty_seconds=60))
+    url = emulator.api_url.replace("/api/v1", "/api-ws/v1/inference")
+    assert [ask("GET", url, Authorization="Bearer secret-key")[0] for _ in range(3)] == [400] * 3
+    connect(emulator)
 
 
 def test_a_plain_get_is_told_to_upgrade(emulator):
@@ -121,6 +145,23 @@ def test_stopping_drops_who_is_connected(connect):
     emulator.stop()
     emulator.faults.add(Fault(kind="close_idle"))
     assert emulator.logbook.connections_open == 0
+
+
+def test_an_outage_is_played_with_one_logbook(connect):
+    book = Logbook()
+    with BackgroundEmulator(logbook=book) as first:
+        connect(first)
+        connect(first).begin()
+        first.faults.add(Fault(kind="silent"))
+        connect(first).start()
+        assert book.wait_until(lambda it: it.streams_open == 2)
+    assert (book.connections_open, book.streams_open) == (0, 0)
+    with BackgroundEmulator(port=first.port, logbook=book) as second:
+        assert connect(second).transcribe(counter(10)) == ["1-10"]
+        assert (book.connections_open, book.streams_open) == (1, 0)
+    assert (book.connections, book.connections_open, book.streams, book.streams_open) == (4, 0, 3, 0)
+    assert [(task.connection, task.outcome) for task in book.tasks][-1] == (4, "finished")
+    assert [task.outcome for task in book.tasks] == ["lost", "lost", "finished"]
 
 
 def test_a_port_in_use_is_an_error():
