@@ -16,7 +16,7 @@ from bench.rig import Rig, Worker, rig
 from bench.span import middle, span
 from bench.table import Table
 from bench.window import Window
-from config.celeryconfig import PLAIN_QUEUE
+from config.queues import PLAIN_QUEUE
 from emulator.stack import NotReady
 
 WAYS = (("threads", 50), ("threads", 200), ("gevent", 50), ("gevent", 200), ("prefork", 4))

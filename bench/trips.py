@@ -17,7 +17,7 @@ from celery import Celery
 from bench.pin import Cores
 from bench.rig import Rig, Worker, rig
 from bench.table import Table
-from config.celeryconfig import PLAIN_QUEUE
+from config.queues import PLAIN_QUEUE
 
 AT_ONCE, QUICK_AT_ONCE = 50, 10
 SECONDS, QUICK_SECONDS = 20.0, 10.0

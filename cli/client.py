@@ -40,13 +40,13 @@ class Client:
         self.redis = connection
         self._rules = settings.job
 
-    def send(self, audio: str, options: dict[str, Any]) -> Job:
-        """Put one job on the queue."""
+    def send(self, audio: str, options: dict[str, Any], queue: str | None = None) -> Job:
+        """Put one job on the queue of this name, or on the usual one."""
         job = Job(str(uuid.uuid4()), audio, name_of(audio))
         JobRecord(self.redis, job.id, ttl=self._rules.ttl, lease=self._rules.lease).queued(redacted(audio))
         # What events show of the arguments; by default that is the arguments.
         shown: dict[str, Any] = {**shown_arguments([audio], options)}
-        self.app.send_task("tasks.transcribe", args=[audio], kwargs=options, task_id=job.id, **shown)
+        self.app.send_task("tasks.transcribe", args=[audio], kwargs=options, task_id=job.id, queue=queue, **shown)
         return job
 
     def cancel(self, job_id: str) -> None:

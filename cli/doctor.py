@@ -10,13 +10,14 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from cli.client import ALONE, online
+from config.quota import AccountSettings
 from config.settings import Settings, SettingsError, load, unknown
 from tasks.diagnose import NOTHING, recognise_tone
 from tasks.errors import JobError
 from tasks.job.request import JobRequest
 from tasks.stream import translated
-from worker.recognition import Recognizer
-from worker.runtime import recognizer_hooks, redis_client
+from worker.recognition import Recognizer, RecognizerHooks
+from worker.runtime import endpoint, limits, redis_client
 
 OLDEST_REDIS = (6, 2)
 """The first that has BLMOVE, with which a worker waits for messages."""
@@ -95,20 +96,27 @@ def check_workers(settings: Settings) -> str:
 
 def check_key(settings: Settings) -> str:
     """There is a key."""
-    if settings.upstream.key() is None:
+    accounts = settings.accounts()
+    if not accounts[0].api_key.get_secret_value():
         raise Ailment("none; set DASHSCOPE_API_KEY or DASHSCOPE_API_KEY_FILE_PATH")
-    return "given"
+    return "given" if len(accounts) == 1 else "given, for " + ", ".join(account.name for account in accounts)
 
 
 def check_service(settings: Settings) -> str:
-    """The service takes the key, and a short recognition to its end."""
+    """The service takes each key, and a short recognition to its end."""
+    accounts = settings.accounts()
+    told = {account.name: _recognised(settings, account) for account in accounts}
+    return "; ".join(f"{name}: {times}" for name, times in told.items()) if len(told) > 1 else told[accounts[0].name]
+
+
+def _recognised(settings: Settings, account: AccountSettings) -> str:
     begun = time.monotonic()
     try:
-        with translated(), _recognizer(settings) as recognizer:
+        with translated(), _recognizer(settings, account) as recognizer:
             opened = time.monotonic()
             recognise_tone(recognizer, JobRequest(audio=NOTHING))
     except JobError as error:
-        raise Ailment(str(error)) from None
+        raise Ailment(str(error) if len(settings.accounts()) == 1 else f"account {account.name}: {error}") from None
     ended = time.monotonic()
     return f"handshake {1000 * (opened - begun):.0f} ms, recognition {1000 * (ended - opened):.0f} ms"
 
@@ -120,8 +128,8 @@ def check_audio(settings: Settings) -> str:
 
 
 @contextmanager
-def _recognizer(settings: Settings) -> Iterator[Recognizer]:
-    hooks = recognizer_hooks(settings)
+def _recognizer(settings: Settings, account: AccountSettings) -> Iterator[Recognizer]:
+    hooks = RecognizerHooks(endpoint(settings, account), limits(settings))
     recognizer = hooks.open()
     try:
         yield recognizer

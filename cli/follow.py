@@ -19,6 +19,9 @@ NO_WORKER_AFTER = 5.0
 WIDTH = 48
 """Characters of the current text that are shown."""
 
+WAITS = "waits for the account's quota"
+"""What is said of a job that is done but for a stream that it may begin."""
+
 LOST = "lost"
 """What we call the state of a job whose record has gone while we watched."""
 
@@ -43,6 +46,11 @@ class Line:
     def ended(self) -> bool:
         return self.state in ENDED | {LOST}
 
+    @property
+    def is_waiting(self) -> bool:
+        """It could begin, or go on, if the account had room for it."""
+        return "waiting_since" in self.fields and "error" not in self.fields and not self.ended
+
     def refresh(self) -> None:
         """Read the record and draw what it says."""
         if self.ended:
@@ -66,6 +74,8 @@ class Line:
         )
 
     def _said(self) -> str:
+        if self.is_waiting:
+            return WAITS
         if self.state == "running" and self._text:
             return self._text[-WIDTH:]
         return f"{self.state}: {self.fields['error']}"[:WIDTH] if "error" in self.fields else self.state

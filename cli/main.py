@@ -1,4 +1,4 @@
-"""`stenopool`: transcribe, status, watch, cancel, pool, doctor.
+"""`stenopool`: transcribe, status, watch, cancel, pool, quota, doctor.
 
 Progress goes to stderr, results to stdout; the exit code is 0 only if all went well.
 """
@@ -21,14 +21,21 @@ from rich.console import Console
 from cli.client import Client, Job, name_of, reference
 from cli.doctor import examine
 from cli.follow import POLL, Line, follow
-from cli.pool import NOBODY, look, stdout, table
+from cli.pool import NOBODY, look, table
 from cli.pool import watch as watch_pool
+from cli.quota import is_empty, nothing, picture, plain, view
+from cli.quota import watch as watch_quota
+from cli.screen import stdout
+from config.queues import BULK, INTERACTIVE
 from tasks.errors import BadInput, Unavailable
 from tasks.job.keys import ENDED
 from worker.report import Reports
 
 Write = Callable[[Line], None]
 """Gives out one job's transcript."""
+
+TURNS = {"interactive": INTERACTIVE, "bulk": BULK}
+"""The queues that one can ask for."""
 
 CANCEL_TAKES = 5.0
 """Seconds to wait for a running job to end. It is asked once a second."""
@@ -81,23 +88,26 @@ def cli() -> None:
 @click.option("--language", "languages", multiple=True, help="Language hint such as en; may be repeated.")
 @click.option("--pace", type=click.FloatRange(0, 100), help="Audio seconds sent per second; 0 is as fast as possible.")
 @click.option("--live", is_flag=True, help="Show the text while it is being spoken.")
+@click.option("--queue", type=click.Choice(list(TURNS)), help="Jobs that somebody waits for, or that have time.")
+@click.option("--tenant", help="For whom: tenants have their turns one after the other.")
+@click.option("--account", help="Account of the service; by default the one with the most free quota.")
 @click.option("--format", "form", type=click.Choice(["txt", "json"]), default="txt", show_default=True)
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for one file a recording."
 )
-def transcribe(references: tuple[str, ...], form: str, output: Path | None, **given: Any) -> None:
+def transcribe(references: tuple[str, ...], form: str, output: Path | None, queue: str | None, **given: Any) -> None:
     audio = [reference(text) for text in references]
     write = to_folder(output, form) if output else to_stdout(form, headed=len(audio) > 1)
     steno = client()
-    jobs = [steno.send(one, options(**given)) for one in audio]
+    jobs = [steno.send(one, options(**given), TURNS.get(queue or "")) for one in audio]
     for job in jobs:
         tell(f"{job.name}: job {job.id}", style="dim")
     deliver(steno, jobs, write)
 
 
-def options(model: str | None, languages: tuple[str, ...], pace: float | None, live: bool) -> dict[str, Any]:
+def options(languages: tuple[str, ...], live: bool, **asked: Any) -> dict[str, Any]:
     """The task's options that were asked for; the rest stays the worker's default."""
-    asked = {"model": model, "language_hints": list(languages) or None, "pace": pace, "live": live or None}
+    asked |= {"language_hints": list(languages) or None, "live": live or None}
     return {name: value for name, value in asked.items() if value is not None}
 
 
@@ -159,7 +169,7 @@ def numeric(value: str) -> str | int | float:
 
 def readable(name: str, value: str) -> str:
     """A moment in the hash is Unix seconds; people read a clock."""
-    if not name.endswith("_at"):
+    if not name.endswith(("_at", "_since")):
         return value
     return datetime.fromtimestamp(float(value)).astimezone().isoformat(" ", "seconds")
 
@@ -186,6 +196,30 @@ def pool(as_json: bool, watching: bool) -> None:
         console.print(table(found, console.width))
     if not found:
         fail(NOBODY)
+
+
+@cli.command(
+    short_help="Show the quota of every account.",
+    help="Show what each account of the service may do, what all workers do with it, and who waits.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--watch", "watching", is_flag=True, help="Draw it each second, until Ctrl-C.")
+def quota(as_json: bool, watching: bool) -> None:
+    if as_json and watching:
+        raise click.UsageError("--json prints once; leave out --watch.")
+    looking = view(client().redis)
+    if watching:
+        with suppress(KeyboardInterrupt):
+            watch_quota(looking, stdout())
+        return
+    found = looking.read(looking.names())
+    if as_json:
+        click.echo(json.dumps(plain(found), ensure_ascii=False))
+    elif not is_empty(found):
+        console = stdout()
+        console.print(picture(found, console.width))
+    if is_empty(found):
+        fail(nothing(found))
 
 
 @cli.command(

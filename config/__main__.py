@@ -20,7 +20,7 @@ def _row(field: FieldInfo) -> str:
 
 
 def _shown(default: object) -> str:
-    if default is None or default == ():
+    if default in (None, (), {}):
         return "none"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

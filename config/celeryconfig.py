@@ -5,13 +5,8 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
+from config.queues import QUEUE, QUEUES
 from config.settings import Settings
-
-QUEUE = "transcribe"
-"""Where our own clients send jobs."""
-
-PLAIN_QUEUE = "celery"
-"""Where a Celery client that was configured with nothing but the broker's address sends jobs."""
 
 QUICK_TRIES = 10
 """So many tries to store a result follow each other in about five seconds."""
@@ -43,7 +38,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "task_default_queue": QUEUE,
         # Each on an exchange of its own: on a shared one, a message would go to both queues, and its job be done twice.
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in (QUEUE, PLAIN_QUEUE)],
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_create_missing_queues": False,
         # A message is acknowledged when its job has ended, so a job survives its worker.
         "task_acks_late": True,

@@ -16,6 +16,7 @@ from pydantic_settings import NoDecode
 
 from config.group import Group, about, checked_address, checked_key, key_in, setting
 from config.pool import PoolSettings
+from config.quota import AccountSettings, QuotaSettings
 
 
 class SettingsError(ValueError):
@@ -275,6 +276,17 @@ class Settings:
     redis: RedisSettings
     audio: AudioSettings
     job: JobSettings
+    quota: QuotaSettings
+
+    def accounts(self) -> tuple[AccountSettings, ...]:
+        """All accounts, that of the vendor's own variables first; it is there, without a key, if there is no other."""
+        listed, key = self.quota.listed(), self.upstream.key()
+        if key is None and listed:
+            return listed
+        own = AccountSettings(
+            name=self.quota.account, api_key=SecretStr(key or ""), workspace_id=self.upstream.workspace_id
+        )
+        return (own, *listed)
 
 
 GROUPS: dict[str, type[Group]] = {
@@ -283,6 +295,7 @@ GROUPS: dict[str, type[Group]] = {
     "redis": RedisSettings,
     "audio": AudioSettings,
     "job": JobSettings,
+    "quota": QuotaSettings,
 }
 _G = TypeVar("_G", bound=Group)
 

@@ -6,11 +6,15 @@ from typing import Any
 
 from celery import shared_task
 
+from config.queues import INTERACTIVE
+from tasks.errors import NotBegun, Unavailable
 from tasks.job.request import JobRequest
-from tasks.stream import translated
+from tasks.stream import started, translated
 from tasks.transcribe import JobTask
+from worker.quota import Wish
 from worker.recognition import NoSpeech, Recognizer, hear_tone
 from worker.runtime import runtime
+from worker.stops import Stop
 
 TIMEOUT = 60.0
 """Seconds for the whole test."""
@@ -31,16 +35,22 @@ def diagnose(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     request = JobRequest.parse((NOTHING, *args), options)
     house = runtime()
     begun = time.monotonic()
-    with translated(), house.pool.lease(TIMEOUT, borrower=f"diagnose {self.request.id}") as recognizer:
-        leased, reused = time.monotonic(), recognizer.connected_at < begun
-        recognise_tone(recognizer, request)
+    stop, borrower = Stop(), f"diagnose {self.request.id}"
+    wish = Wish(model=request.model, queue=INTERACTIVE, tenant=request.tenant, account=request.account)
+    try:
+        with translated(), house.accounts.place(wish, stop, lambda: None) as place:
+            with place.recognizers.lease(TIMEOUT, borrower=borrower) as recognizer, started(place.slot, stop):
+                leased, reused = time.monotonic(), recognizer.connected_at < begun
+                recognise_tone(recognizer, request)
+    except NotBegun:
+        raise Unavailable("throttled", "The account's quota is in full use; ask again in a while.") from None
     return {
         "worker": self.request.hostname,
         "model": request.model,
         "reused_connection": reused,
         "borrow_ms": round(1000 * (leased - begun)),
         "recognition_ms": round(1000 * (time.monotonic() - leased)),
-        "pool": house.pool.stats(),
+        "pool": house.accounts.stats(),
     }
 
 

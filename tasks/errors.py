@@ -6,6 +6,7 @@ JobError                the sentence and the code that the user gets
 └── Unavailable         something outside failed; trying again may help
 
 NotEnded                another attempt will end it: its message has to stay
+NotBegun                it waits for quota, and not in a worker
 EndedBefore             an earlier delivery of its message has ended it
 Withdrawn               it was cancelled
 """
@@ -40,10 +41,16 @@ class Refused(JobError):
 
 
 class Unavailable(JobError):
-    """Raised when the network, the service or a server was at fault. `retry_after`: it asked for so many seconds."""
+    """Raised when the network, the service or a server was at fault. `retry_after`: it asked for so many seconds.
+
+    `is_general`: it is so for all jobs of the account, and no fault of this one, so that the try is not counted.
+    """
 
     retryable: ClassVar[bool] = True
     retry_after: float | None = None
+    is_general = False
+    is_cut = False
+    """The connection broke off, which may have been the service's end or only this connection's."""
 
 
 class NotEnded(Exception):
@@ -56,6 +63,14 @@ class NotEnded(Exception):
         super().__init__(seconds, error)
         self.seconds = seconds
         self.error = error
+
+
+class NotBegun(Exception):
+    """Raised when the account's quota had no room for the job within its time. `place` is where it stood in line."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
 
 
 class EndedBefore(Exception):

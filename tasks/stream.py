@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.audio.pacing import Paced
-from tasks.errors import JobError, Refused, Unavailable
+from tasks.errors import BadInput, JobError, NotBegun, Refused, Unavailable
 from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
+from worker.accounts import NoSuchAccount
 from worker.pool import OpenFailed, PoolError, PoolTimeout
+from worker.quota import NoQuota, QuotaUnknown, Wish
 from worker.recognition import (
     Final,
     NoSpeech,
@@ -19,6 +21,7 @@ from worker.recognition import (
     RecognitionError,
     Recognizer,
     ServerFault,
+    ServiceError,
     Started,
     Throttled,
     TransportError,
@@ -30,7 +33,7 @@ STALE = (TransportError, OutOfStep)
 
 
 class Recognizers(Protocol):
-    """Where a recogniser can be borrowed: the process's pool."""
+    """Where a recogniser can be borrowed: a pool of the process's."""
 
     def lease(
         self, timeout: float | None = None, *, borrower: str = "", fresh: bool = False
@@ -41,10 +44,45 @@ class Recognizers(Protocol):
         ...
 
 
+class Slot(Protocol):
+    """Leave of the account's to run streams, one after the other."""
+
+    def await_start(self, stop: Stop) -> None:
+        """Return when the next one may begin."""
+        ...
+
+    def ended(self, *, well: bool) -> None:
+        """The service has ended the stream."""
+        ...
+
+    def refused(self, retry_after: float | None) -> None:
+        """The service did not let it begin."""
+        ...
+
+
+class Place(Protocol):
+    """Where a stream may run."""
+
+    @property
+    def slot(self) -> Slot: ...
+    @property
+    def recognizers(self) -> Recognizers: ...
+
+
+Places = Callable[[Wish, Stop, Callable[[], None]], AbstractContextManager[Place]]
+"""Gives a place when the account has quota for it; calls the last argument if that takes more than a moment."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
-    """What one stream needs. `take` is given what is heard, in the job's thread; it may raise to end the stream."""
+    """What one stream needs. `take` is given what is heard, in the job's thread; it may raise to end the stream.
 
+    `waits` is called when there is no quota for more than a moment, `goes` when there is.
+    """
+
+    wish: Wish
+    waits: Callable[[], None]
+    goes: Callable[[], None]
     borrower: str
     request: JobRequest
     chunks: Paced
@@ -54,23 +92,27 @@ class Stream:
     stop: Stop
     take: Callable[[Partial | Final], None]
 
-    def run(self, recognizers: Recognizers) -> bool:
+    def run(self, places: Places) -> bool:
         """Over a warm recogniser; once more over a new one, if the first proves stale before it took any audio.
 
         Says whether the connection was there before the job needed it.
         """
-        asked = time.monotonic()
-        with self._lent(recognizers) as recognizer:
-            reused = recognizer.connected_at < asked
-            try:
-                self._over(recognizer)
-                return reused
-            except STALE:
-                if recognizer.took_audio or not reused:
-                    raise
-        with self._lent(recognizers, fresh=True) as recognizer:
-            self._over(recognizer)
-        return False
+        with places(self.wish, self.stop, self.waits) as place:
+            self.goes()
+            asked = time.monotonic()
+            with self._lent(place.recognizers) as recognizer:
+                reused = recognizer.connected_at < asked
+                try:
+                    with started(place.slot, self.stop):
+                        self._over(recognizer)
+                    return reused
+                except STALE:
+                    if recognizer.took_audio or not reused:
+                        raise
+            with self._lent(place.recognizers, fresh=True) as recognizer:
+                with started(place.slot, self.stop):
+                    self._over(recognizer)
+            return False
 
     @contextmanager
     def _lent(self, recognizers: Recognizers, *, fresh: bool = False) -> Iterator[Recognizer]:
@@ -114,10 +156,31 @@ class Stream:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Pool and recognition have their own errors; a job has a code and a sentence."""
+def started(slot: Slot, stop: Stop) -> Iterator[None]:
+    """The block is one stream: it begins at the slot's moment, and how it ends is told."""
+    slot.await_start(stop)
     try:
         yield
+    except Throttled as error:
+        slot.refused(error.retry_after)
+        raise
+    except ServiceError:
+        slot.ended(well=False)
+        raise
+    slot.ended(well=True)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Quota, pool and recognition have their own errors; a job has a code and a sentence. Raises NotBegun, too."""
+    try:
+        yield
+    except NoQuota as error:
+        raise NotBegun(error.place) from None
+    except QuotaUnknown as error:
+        raise Unavailable("redis_unavailable", f"Redis did not tell what the account may do ({error}).") from None
+    except NoSuchAccount as error:
+        raise BadInput("bad_request", str(error)) from None
     except RecognitionError as error:
         raise _as_job_error(error) from None
     except OpenFailed as failed:
@@ -126,7 +189,9 @@ def translated() -> Iterator[None]:
             raise
         raise _as_job_error(failed.error) from None
     except PoolTimeout as late:
-        raise Unavailable("no_recognizer", _why(late)) from None
+        unavailable = Unavailable("no_recognizer", _why(late))
+        unavailable.is_general = bool(late.last_error)
+        raise unavailable from None
     except PoolError as error:
         raise Unavailable("no_recognizer", f"No recogniser could be borrowed: {error}.") from None
 
@@ -137,6 +202,8 @@ def _as_job_error(error: RecognitionError) -> JobError:
     unavailable = Unavailable(error.code, str(error))
     if isinstance(error, Throttled | ServerFault):
         unavailable.retry_after = error.retry_after
+    unavailable.is_general = isinstance(error, Throttled)
+    unavailable.is_cut = isinstance(error, TransportError)
     return unavailable
 
 

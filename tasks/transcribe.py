@@ -48,7 +48,7 @@ def transcribe(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     rules = process.settings.job
     record = JobRecord(process.redis, str(self.request.id), ttl=rules.ttl, lease=rules.lease)
     try:
-        house = _house(process, str(self.request.hostname), record.job_id)
+        house = _house(process, self.request, record.job_id)
         return transcription.run(lambda: JobRequest.parse(args, options), _shown(args, options), record, house)
     except EndedBefore as before:
         return _told_again(self, before)
@@ -61,7 +61,7 @@ def transcribe(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
         raise error from None
 
 
-def _house(process: Runtime, worker: str, job_id: str) -> transcription.House:
+def _house(process: Runtime, request: Any, job_id: str) -> transcription.House:
     audio = process.settings.audio
     limits = AudioLimits(
         max_bytes=audio.max_bytes,
@@ -71,10 +71,11 @@ def _house(process: Runtime, worker: str, job_id: str) -> transcription.House:
     )
     opener = partial(open_audio, roots=audio.roots, http=process.http, limits=limits)
     return transcription.House(
-        worker=worker,
+        worker=str(request.hostname),
+        queue=str((request.delivery_info or {}).get("routing_key") or ""),
         rules=process.settings.job,
         redis_patience=process.settings.redis.patience,
-        recognizers=process.pool,
+        places=process.accounts.place,
         open_audio=lambda reference, rate: opener(reference, rate=rate),
         watch=process.watch,
         explain=partial(_explained, job_id),

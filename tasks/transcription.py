@@ -11,13 +11,14 @@ from typing import Any, NoReturn
 from config.settings import JobSettings
 from tasks.audio import AudioReference, Recording
 from tasks.audio.pacing import Paced
-from tasks.errors import BadInput, EndedBefore, JobError, NotEnded, Refused, Unavailable, Withdrawn
+from tasks.errors import BadInput, EndedBefore, JobError, NotBegun, NotEnded, Refused, Unavailable, Withdrawn
 from tasks.job.record import Claimed, Held, JobRecord, Over
 from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
-from tasks.stream import Recognizers, Stream, translated
+from tasks.stream import Places, Stream, translated
 from tasks.transcript.assemble import Timeline, joined
 from worker.beat import Pulse
+from worker.quota import Wish
 from worker.recognition import DeadlinePassed, Final, Partial
 from worker.stops import Cancelled, LeaseLost, Stop, Stopped
 
@@ -33,20 +34,24 @@ AWAY = frozenset({"audio_unreachable", "audio_timeout"})
 LOOK_EVERY = 1.0
 """Seconds between two tries to write a job's end to a Redis that is away."""
 
+UNTIL_QUOTA = (1.0, 3.0)
+"""Seconds for which a job goes back to the queue that has waited for quota in vain."""
+
 log = logging.getLogger("worker.tasks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class House:
-    """What a job uses of the process that it runs in, and by which rules.
+    """What a job uses of the process that it runs in, and by which rules. `queue` is the one that it came by.
 
     `explain` says what an exception means that nobody foresaw. `redis_patience` is in seconds.
     """
 
     worker: str
+    queue: str
     rules: JobSettings
     redis_patience: float
-    recognizers: Recognizers
+    places: Places
     open_audio: OpenAudio
     watch: Watch
     explain: Callable[[Exception], JobError]
@@ -90,6 +95,8 @@ class Attempt:
         self._was_read = claim.kept > 0 or claim.duration_ms is not None
         self._duration_ms = claim.duration_ms
         self._reused: bool | None = None
+        self._place = claim.place
+        self._was_cut = False
 
     def run(self, parse: Callable[[], JobRequest]) -> dict[str, Any]:
         """See the function of this name."""
@@ -130,11 +137,16 @@ class Attempt:
             try:
                 return self._stream(request, reference, meter)
             except Unavailable as error:
-                if checkpoint.count == before:
+                if checkpoint.count == before and not self._is_forgiven(error):
                     raise
                 log.info("job %s goes on from %d ms: %s", self._record.job_id, checkpoint.end_ms, error.code)
                 pause = _pause(0, error, self._house.rules)
             self._stop.wait(pause)
+
+    def _is_forgiven(self, error: Unavailable) -> bool:
+        """One cut in an attempt: when the service goes away all its streams are cut, and no job can help it."""
+        is_first, self._was_cut = not self._was_cut, True
+        return error.is_cut and is_first
 
     def _stream(self, request: JobRequest, reference: AudioReference, meter: Meter) -> None:
         begin_ms, rate = self._record.checkpoint.end_ms, request.sample_rate
@@ -146,6 +158,9 @@ class Attempt:
             if begin_ms:
                 chunks.begin(self._stop.check)
             stream = Stream(
+                wish=self._wish(request),
+                waits=self._record.waits,
+                goes=self._goes,
                 # One process may have two attempts of a job, the earlier of which is about to learn that it is over.
                 borrower=f"{self._record.job_id} {self._record.lease.token[:8]}",
                 request=request,
@@ -157,8 +172,21 @@ class Attempt:
                 take=lambda heard: self._take(heard, timeline, meter, live=request.live),
             )
             with translated():
-                reused = stream.run(self._house.recognizers)
+                reused = stream.run(self._house.places)
         self._reused = reused if self._reused is None else self._reused
+
+    def _wish(self, request: JobRequest) -> Wish:
+        return Wish(
+            model=request.model,
+            queue=self._house.queue,
+            tenant=request.tenant,
+            account=request.account,
+            place=self._place,
+        )
+
+    def _goes(self) -> None:
+        self._place = ""
+        self._record.goes()
 
     @contextmanager
     def _opened(self, reference: AudioReference, rate: int) -> Iterator[Recording]:
@@ -217,6 +245,10 @@ class Attempt:
             except Stopped:
                 self._left(self._record.handed_back)
                 raise NotEnded(0) from None
+            except NotBegun as error:
+                place = error.place
+                self._left(lambda: self._record.not_begun(place))
+                raise NotEnded(random.uniform(*UNTIL_QUOTA)) from None
             except JobError as error:
                 self._fail(error)
             except Exception as error:
@@ -229,8 +261,9 @@ class Attempt:
         """Leave it to another attempt, if one may help and there has not been too much of that in vain; else end it."""
         rules = self._house.rules
         vain = self._claim.fruitless if self._record.checkpoint.count == self._claim.kept else 0
-        if error.retryable and vain <= rules.retries:
-            self._left(lambda: self._record.waiting(error.code, error.sentence))
+        is_general = isinstance(error, Unavailable) and error.is_general
+        if error.retryable and (is_general or vain <= rules.retries):
+            self._left(lambda: self._record.waiting(error.code, error.sentence, counted=not is_general))
             raise NotEnded(_pause(max(0, vain - 1), error, rules), error) from None
         if not self._left(lambda: self._patiently(lambda: self._record.failed(error.code, error.sentence))):
             raise NotEnded(_soon(), error) from None

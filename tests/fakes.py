@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from worker.recognition import Chunk, Event, Partial, Started
@@ -113,3 +114,63 @@ class FakeRecognizers:
 
     def turn_away(self, borrower: str) -> None:
         self.turned_away.append(borrower)
+
+
+class FakeSlot:
+    """Leave to stream; notes how the streams ended, and whether it is still had. A start may raise what it is told to.
+
+    `errors` are for the starts to come: None lets one begin.
+    """
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.ends: list[str] = []
+        self.refusals: list[float | None] = []
+        self.errors: list[Exception | None] = []
+        self.is_had = True
+
+    def await_start(self, stop: Any) -> None:
+        self.starts += 1
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+
+    def ended(self, *, well: bool) -> None:
+        self.ends.append("well" if well else "badly")
+
+    def refused(self, retry_after: float | None) -> None:
+        self.ends.append("refused")
+        self.refusals.append(retry_after)
+
+
+class FakePlaces:
+    """Gives a place for each wish, or raises what it is told to, after it has had the job say that it waits.
+
+    `errors` are for the wishes to come, and `starts` for the starts of the next place: None lets one have its will.
+    """
+
+    def __init__(self, recognizers: Callable[[], Any]) -> None:
+        self.wishes: list[Any] = []
+        self.stops: list[Any] = []
+        self.slots: list[FakeSlot] = []
+        self.errors: list[Exception | None] = []
+        self.starts: list[Exception | None] = []
+        self.is_slow = False
+        self._recognizers = recognizers
+
+    @contextmanager
+    def __call__(self, wish: Any, stop: Any, told: Callable[[], None]) -> Iterator[Any]:
+        self.wishes.append(wish)
+        self.stops.append(stop)
+        if self.is_slow:
+            told()
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        slot = FakeSlot()
+        slot.errors, self.starts = self.starts, []
+        self.slots.append(slot)
+        try:
+            yield SimpleNamespace(slot=slot, recognizers=self._recognizers())
+        finally:
+            slot.is_had = False

@@ -7,6 +7,7 @@ moved from the queue's end to where it was.
 """
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from kombu.transport.virtual import QoS
 from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import OutOfMemoryError
+
+from config.queues import weight
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at queues that nothing was heard of: some have no bell."""
@@ -135,7 +138,7 @@ class Taker(Line):
 
     def ask(self, **_: Any) -> None:
         channel, now = self.channel, time.monotonic()
-        queues = channel._queue_cycle.consume(len(channel.active_queues))
+        queues = by_weight(channel._queue_cycle.consume(len(channel.active_queues)))
         if queues and (self.is_rung or now - self._looked >= LOOK_EVERY):
             lists = [channel._q_for_pri(queue, step) for step in channel.priority_steps for queue in queues]
             keys = [*map(self.key, lists), self.key(channel.unacked_key), self.key(channel.unacked_index_key)]
@@ -149,7 +152,6 @@ class Taker(Line):
         self.is_rung = True  # where one was there may be more
         position, raw, tag = found
         queue = self._queues[position - 1]
-        self.channel._queue_cycle.rotate(queue)
         message = self._message(raw) if tag else None
         if message is None:
             log.error("%d bytes in the queue %s are no message of Celery's; they are thrown away", len(raw), queue)
@@ -188,6 +190,11 @@ class Bell(Line):
         if not self.channel._closing:  # else nobody waits for the answer
             self._taker.is_rung |= self.answer() is not None
         raise Empty
+
+
+def by_weight(queues: Sequence[str]) -> list[str]:
+    """In an order drawn anew; a queue of twice the weight is twice as likely to be the first, and nobody starves."""
+    return sorted(queues, key=lambda queue: random.expovariate(weight(queue)))
 
 
 def is_closed(connection: Any) -> bool:

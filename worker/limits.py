@@ -12,8 +12,9 @@ CALM = 60.0
 
 CURES = {
     "quota": (
-        f"the account's rate limit slows this worker (starts refused in {WINDOW:g} s: {{throttled}}); "
-        "have the limit raised, or run fewer jobs at once"
+        f"the account's quota slows this worker (starts refused in {WINDOW:g} s: {{throttled}}, jobs that wait for it: "
+        "{quota_waiting}); have the limits raised and tell the workers by STENOPOOL_QUOTA_STREAMS and "
+        "STENOPOOL_QUOTA_STARTS_PER_SECOND, or add an account; see: stenopool quota"
     ),
     "bandwidth": (
         "the network slows this worker: {blocked_share:.1%} of the time its streams waited for it to take more audio "
@@ -41,19 +42,23 @@ def most_leased(figures: Figures) -> float:
 
 
 def limits(figures: Figures, last_error: str, strained: Iterable[str]) -> tuple[str, ...]:
-    """The names of what holds the process back: what the audio's sending tells, then what the jobs wait for."""
-    if not figures["waiting"]:
-        return tuple(strained)
-    if last_error:
-        return (*strained, "service")
-    return (*strained, "pool") if number(figures, "leased") >= most_leased(figures) else tuple(strained)
+    """The names of what holds the process back: what the streams tell, then what the jobs wait for."""
+    held = dict.fromkeys(strained)
+    if number(figures, "quota_waiting"):
+        held = {"quota": None, **held}
+    if figures["waiting"] and last_error:
+        held["service"] = None
+    elif figures["waiting"] and number(figures, "leased") >= most_leased(figures):
+        held["pool"] = None
+    return tuple(held)
 
 
 def cure(limit: str, report: Figures) -> str:
     """A limit and its cure, in a sentence for the operator."""
     by_tasks = number(report, "max_leased") < number(report, "max_size")
     sizes = "RECOGNITION_OBJECTPOOL_SIZE and DASHSCOPE_CONNECTION_POOL_SIZE"
-    return CURES[limit].format_map({**report, "bound": "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS" if by_tasks else sizes})
+    bound = "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS" if by_tasks else sizes
+    return CURES[limit].format_map({**report, "bound": bound, "quota_waiting": number(report, "quota_waiting")})
 
 
 def number(report: Figures, name: str) -> int | float:

@@ -9,12 +9,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.quota import AccountSettings
 from config.settings import Settings, settings
+from worker.accounts import Account, Accounts
 from worker.beat import Beat, Pulse, impatient
 from worker.drain import drain
 from worker.http import HttpLimits, HttpPool
 from worker.pool import Pool
-from worker.recognition import Endpoint, Limits, Recognizer, RecognizerHooks
+from worker.quota import Allowance, Gate, Ledger, Mailbox, Quota
+from worker.recognition import Endpoint, Limits, Load, Loop, RecognizerHooks
 from worker.recognition.transport import shared_context
 from worker.report import Process, Reporter
 from worker.sizing import policy
@@ -37,9 +40,11 @@ class Runtime:
     def __init__(self, settings: Settings, streams: int) -> None:
         self.settings = settings
         self.streams = streams
-        self.hooks = recognizer_hooks(settings)
-        self.pool: Pool[Recognizer] = Pool("recognizer", self.hooks, policy(settings, streams))
         self.redis = redis_client(settings.redis.url)
+        self.mailbox = Mailbox(mail_client(settings.redis.url))
+        self.loop = Loop()
+        self.load = Load(more=self.loop.figures)
+        self.accounts = Accounts([self._account(one) for one in settings.accounts()])
         self.http = HttpPool(
             _http_limits(settings, streams), allow_private=settings.audio.allow_private, context=shared_context()
         )
@@ -48,30 +53,64 @@ class Runtime:
         self.reporter: Reporter | None = None
 
     def __repr__(self) -> str:
-        return f"<Runtime pid {os.getpid()}, {self.streams} streams, {self.pool!r}>"
+        pools = ", ".join(repr(account.pool) for account in self.accounts.all)
+        return f"<Runtime pid {os.getpid()}, {self.streams} streams, {pools}>"
 
     def warm(self, worker: str, kind: str) -> None:
         """Begin to warm the pool and to report on it, in the background: as a process of this node and pool kind."""
-        self.pool.open()
+        self.accounts.warm()
+        self._carry_quotas()
         if self.reporter is None:
             process = Process(worker=worker, pool=kind, streams=self.streams)
-            self.reporter = Reporter(process, self.pool, self.hooks.load)
+            self.reporter = Reporter(process, self.accounts, self.load)
             self.beat.carry(self.reporter)
 
     @contextmanager
     def watch(self, cancel_key: str, stop: Stop, pulse: Pulse) -> Iterator[None]:
         """Let the heartbeat speak for a running job, and ask it to stop when that key appears or the worker ends."""
         self.beat.carry(self.stops)
+        self._carry_quotas()
         with self.stops.listening(cancel_key, stop), self.beat.follow(pulse):
             yield
+
+    def _carry_quotas(self) -> None:
+        for account in self.accounts.all:
+            self.beat.carry(account.quota)
+
+    def _account(self, own: AccountSettings) -> Account:
+        sizes, rules = policy(self.settings, self.streams), self.settings.quota
+        allowance = Allowance(
+            streams=own.streams or rules.streams,
+            starts_per_second=own.starts_per_second or rules.starts_per_second,
+            opens_per_second=own.opens_per_second or rules.opens_per_second or sizes.opens_per_second,
+        )
+        quota = Quota(
+            Ledger(self.redis, own.name, allowance),
+            self.mailbox,
+            tenants=rules.tenants,
+            patience=rules.patience,
+            redis_patience=self.settings.redis.patience,
+        )
+        gate = Gate(quota)
+        hooks = RecognizerHooks(
+            endpoint(self.settings, own),
+            limits(self.settings),
+            self.settings.pool.warm_up_model,
+            gate=gate,
+            loop=self.loop,
+            load=self.load,
+        )
+        pool = Pool("recognizer", hooks, sizes, admit=gate.admit)
+        return Account(settings=own, quota=quota, gate=gate, hooks=hooks, pool=pool)
 
     def close(self, timeout: float) -> None:
         """Close what is open, in at most about three times `timeout` seconds."""
         if self.reporter is not None:
             self.reporter.withdraw()
         self.beat.stop()
-        self.pool.close(timeout)
-        self.hooks.loop.close(timeout)
+        self.mailbox.close()
+        self.accounts.close(timeout)
+        self.loop.close(timeout)
         self.http.close()
         self.redis.close()
         self.beat.join(timeout)
@@ -94,24 +133,35 @@ def redis_client(url: str) -> redis.Redis:
     return redis.Redis.from_pool(connections)
 
 
-def recognizer_hooks(settings: Settings) -> RecognizerHooks:
-    """How this process opens and judges a recogniser."""
+def mail_client(url: str) -> redis.Redis:
+    """A client for the mailbox, which waits for what comes: a connection of its own, looked after by pings."""
+    return redis.Redis.from_url(
+        url, socket_timeout=REDIS_PATIENCE, socket_connect_timeout=REDIS_PATIENCE, health_check_interval=5
+    )
+
+
+def endpoint(settings: Settings, account: AccountSettings) -> Endpoint:
+    """Where an account's recognisers connect."""
     upstream = settings.upstream
-    endpoint = Endpoint(
-        url=upstream.url,
-        api_key=upstream.key() or "",
-        workspace_id=upstream.workspace_id,
+    return Endpoint(
+        url=account.url or upstream.url,
+        api_key=account.api_key.get_secret_value(),
+        workspace_id=account.workspace_id,
         connect_timeout=upstream.connect_timeout,
         write_timeout=upstream.write_timeout,
     )
-    limits = Limits(
+
+
+def limits(settings: Settings) -> Limits:
+    """How long a recogniser waits for the service."""
+    upstream = settings.upstream
+    return Limits(
         started=upstream.started_timeout,
         finished=upstream.read_timeout,
         write=upstream.write_timeout,
         quiet=upstream.quiet,
         pong=upstream.pong,
     )
-    return RecognizerHooks(endpoint, limits, settings.pool.warm_up_model)
 
 
 def _http_limits(settings: Settings, streams: int) -> HttpLimits:

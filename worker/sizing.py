@@ -9,10 +9,6 @@ from worker.pool import Policy
 OPENS_PER_SECOND = 20.0
 """As many as the service lets an account start tasks in a second (its rate-limit page): no reason to connect faster."""
 
-STARTS_PER_SECOND = 20
-"""Tasks that an account may start in a second, for most models (the same page)."""
-
-
 WARM_UPS_PER_SECOND = 2.0
 """A warm-up task is a start, too, and jobs come first."""
 
@@ -119,11 +115,18 @@ def cautions(settings: Settings, processes: int, streams: int) -> list[str]:
             f"Each of {processes} processes keeps {limits.min_size} recognisers for {streams} jobs at once; "
             f"{with_spare(streams)} are enough: lower RECOGNITION_OBJECTPOOL_SIZE, or leave it out."
         )
-    at_once = processes * min(streams, limits.lendable)
-    if at_once > STARTS_PER_SECOND:
+    at_once, starts = processes * min(streams, limits.lendable), settings.quota.starts_per_second
+    if at_once > starts:
         said.append(
-            f"{at_once} jobs can begin at once, and an account may start {STARTS_PER_SECOND} in a second unless its "
-            "limit was raised: jobs beyond that are refused at first and tried again."
+            f"{at_once} jobs can begin at once, and an account may start {starts:g} in a second: if all come together, "
+            f"the last begins after {at_once / starts:.0f} seconds. If your account may start more, raise "
+            "STENOPOOL_QUOTA_STARTS_PER_SECOND."
+        )
+    opens, needed = settings.quota.opens_per_second, processes * limits.min_size / limits.max_unused
+    if opens is not None and opens < needed:
+        said.append(
+            f"{processes * limits.min_size} recognisers that wait for jobs take {needed:.1f} connections a second, and "
+            f"an account may open {opens:g}: raise STENOPOOL_QUOTA_OPENS_PER_SECOND, or keep fewer."
         )
     return said
 

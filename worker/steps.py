@@ -102,10 +102,11 @@ def resize_recognizers(state: Any, size: object = None, **_: Any) -> Reply:
     if not str(size).isdecimal() or not 1 <= int(str(size)) <= MOST_RECOGNIZERS:
         return {"error": f"give the number of recognisers to keep, from 1 to {MOST_RECOGNIZERS}"}
     try:
-        kept, most = resized(house.settings, house.pool.policy, int(str(size)))
+        kept, most = resized(house.settings, house.accounts.all[0].pool.policy, int(str(size)))
     except SettingsError as error:
         return {"error": str(error)}
-    house.pool.resize(min_size=kept, max_size=most)
+    for account in house.accounts.all:
+        account.pool.resize(min_size=kept, max_size=most)
     return {"ok": f"keeps {kept} recognisers, opens at most {most}"}
 
 
@@ -188,4 +189,6 @@ def rows(found: dict[str, Report]) -> dict[str, int | float | str]:
         "recognizers borrow p95 ms": round(1000 * whole["borrow_seconds_p95"], 1),
         "recognizers connect p95 ms": round(1000 * whole["connect_seconds_p95"], 1),
         "recognizers limits": whole["limits"] or "none",
+        "quota slots": whole.get("quota_slots", 0),
+        "quota waiting": whole.get("quota_waiting", 0),
     }

@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,16 @@ if not holder then
     redis.call('HSET', KEYS[1], 'state', 'running', 'token', ARGV[1], 'worker', ARGV[4])
     if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'audio', ARGV[5]) end
     redis.call('HDEL', KEYS[1], 'error', 'error_code', 'orphaned_at', 'ended_at')
-    if fruitless <= tonumber(ARGV[6]) then {event("'state'", RUNNING)} end
+    if fruitless <= tonumber(ARGV[6]) and redis.call('HEXISTS', KEYS[1], 'waiting_since') == 0 then
+        {event("'state'", RUNNING)}
+    end
 end
 redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[2])
 for _, i in ipairs({{1, 2, 3, 5}}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 return {{'claimed', moment, redis.call('LLEN', KEYS[2]), redis.call('EXISTS', KEYS[5]),
     unpack(redis.call('HMGET', KEYS[1],
-        'attempts', 'fruitless', 'resumes', 'streams', 'sent_ms', 'duration_ms', 'started_at', 'queued_at'))}}
+        'attempts', 'fruitless', 'resumes', 'streams', 'sent_ms', 'duration_ms', 'started_at', 'queued_at',
+        'waiting_since', 'place'))}}
 """)
 """Takes the lease, unless the job has ended or somebody holds it. Its own second sending finds what the first did.
 
@@ -79,17 +83,33 @@ TELL = fenced(event("ARGV[4]", "ARGV[5]"))
 NOTE = fenced("redis.call('HSET', KEYS[1], unpack(ARGV, 4))")
 """Sets fields of which no event tells."""
 
+WAITS = fenced(f"""
+if redis.call('HSETNX', KEYS[1], 'waiting_since', redis.call('TIME')[1]) == 1 then {event("'state'", "ARGV[4]")} end
+""")
+"""Tells, once, that a job waits for the account's quota."""
+
+GOES = fenced(f"""
+if redis.call('HDEL', KEYS[1], 'waiting_since', 'place') > 0 then {event("'state'", "ARGV[4]")} end
+""")
+"""Tells that it waits no longer."""
+
 LEAVE = fenced(f"""
 if redis.call('LLEN', KEYS[2]) < tonumber(ARGV[6]) then return 'gone' end
-{event("'state'", "ARGV[4]")}
+if ARGV[4] ~= '' then {event("'state'", "ARGV[4]")} end
 redis.call('HSET', KEYS[1], unpack(ARGV, 7))
-if ARGV[5] == 'ended' then redis.call('DEL', KEYS[5]) end
-if ARGV[5] == 'spared' and tonumber(redis.call('HGET', KEYS[1], 'fruitless') or 0) > 0 then
-    redis.call('HINCRBY', KEYS[1], 'fruitless', -1)
+if ARGV[5] == 'ended' then
+    redis.call('DEL', KEYS[5])
+    redis.call('HDEL', KEYS[1], 'waiting_since', 'place')
 end
+local function less(count)
+    if tonumber(redis.call('HGET', KEYS[1], count) or 0) > 0 then redis.call('HINCRBY', KEYS[1], count, -1) end
+end
+if ARGV[5] == 'spared' or ARGV[5] == 'unbegun' then less('fruitless') end
+if ARGV[5] == 'unbegun' then less('attempts') end
 redis.call('DEL', KEYS[4])
 """)
-"""Ends the lease and says in which state the job is left: `ended`; `again`; or `spared`, if this try is not counted."""
+"""Ends the lease and says in which state the job is left: `ended`; `again`; `spared`, if nothing went wrong and the try
+is not counted as one in vain; or `unbegun`, if it counts for nothing. Tells no event if it is given none."""
 
 RESTORE = Script(f"""
 local known = redis.call('EXISTS', KEYS[1], KEYS[4]) > 0
@@ -122,6 +142,10 @@ class Claimed:
     """Seconds since the job was first begun, at `started_at`, both by Redis' clock."""
     queued_at: float | None
     cancelled: bool
+    is_waiting: bool = False
+    """Those who follow the job were told that it waits for quota."""
+    place: str = ""
+    """Where it stood in line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +186,7 @@ class JobRecord:
         self.checkpoint = Checkpoint(self.lease)
         self._fields: dict[str, Value] = {}
         self._figures: Callable[[], dict[str, Value]] = dict
+        self._is_waiting = False
 
     def __repr__(self) -> str:
         return f"<JobRecord {self.job_id}, {self.checkpoint!r}>"
@@ -183,6 +208,7 @@ class JobRecord:
         if kind == b"held":
             return Held(seconds=max(0, rest[0]) / 1000)
         claimed = _claimed(*rest)
+        self._is_waiting = claimed.is_waiting
         begun = f"{claimed.started_at:.6f}"
         self._fields = {"audio": audio, "worker": worker, "attempts": claimed.attempt, "started_at": begun}
         if claimed.kept:
@@ -241,19 +267,42 @@ class JobRecord:
         """Close the record of a job that was not wanted any more. The finished sentences stay."""
         self._leave("ended", {"state": "cancelled"})
 
-    def waiting(self, code: str, sentence: str) -> None:
+    def waiting(self, code: str, sentence: str, *, counted: bool = True) -> None:
         """Say why the attempt failed, and that there will be another."""
-        self._leave("again", {"state": "queued", "error_code": code, "error": sentence})
+        told = {"state": "queued", "error_code": code, "error": sentence}
+        self._leave("again" if counted else "unbegun", told)
+
+    def waits(self) -> None:
+        """Tell, once, those who follow that the job waits for quota. Raises LeaseLost only: it is not needed."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._tell_of_quota(WAITS, "waiting for quota")
+
+    def goes(self) -> None:
+        """Tell them that it waits no longer. As `waits`."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._tell_of_quota(GOES, "running")
+
+    def not_begun(self, place: str) -> None:
+        """Leave the job until there is quota; it keeps this place in line. The try counts for nothing."""
+        self.waits()
+        self._leave("unbegun", {}, state="queued", place=place)
 
     def handed_back(self) -> None:
         """Leave the job to another worker, who goes on at once. Nothing went wrong, so this try is not counted."""
         self._leave("spared", {"state": "queued"})
 
+    def _tell_of_quota(self, script: Script, state: str) -> None:
+        with suppress(Unavailable):
+            self._write(lambda: self.lease.call(script, _json({"state": state})))
+
     def _leave(self, how: str, told: Mapping[str, Value], **fields: Value) -> None:
         self.save()
-        moment = "ended_at" if told["state"] in ENDED else "queued_at"
+        moment = "ended_at" if told.get("state") in ENDED else "queued_at"
         pairs = _flat({**told, moment: time.time(), **self._figures(), **fields})
-        self._write(lambda: self.lease.call(LEAVE, _json(told), how, self.checkpoint.count, *pairs))
+        event = _json(told) if told else ""
+        self._write(lambda: self.lease.call(LEAVE, event, how, self.checkpoint.count, *pairs))
 
     def _write(self, call: Callable[[], Call]) -> None:
         while not self._answered(call()):
@@ -297,7 +346,7 @@ def _as_job_error(error: redis.RedisError) -> JobError:
 
 def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Claimed:
     attempt, fruitless, resumes, streams, sent_ms = (int(field or 0) for field in fields[:5])
-    duration_ms, started_at, queued_at = fields[5:]
+    duration_ms, started_at, queued_at, waiting_since, place = fields[5:]
     return Claimed(
         attempt=attempt,
         fruitless=fruitless,
@@ -310,6 +359,8 @@ def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Cl
         elapsed=max(0.0, float(now) - float(started_at or now)),
         queued_at=float(queued_at) if queued_at else None,
         cancelled=bool(cancelled),
+        is_waiting=waiting_since is not None,
+        place=(place or b"").decode(),
     )
 
 

@@ -42,6 +42,8 @@ class JobRequest(BaseModel):
     live: bool = False
     callback_url: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    account: str | None = Field(None, min_length=1, max_length=40)
+    tenant: str = Field("", max_length=64)
     idempotency_key: str | None = None
 
     @property

@@ -9,6 +9,7 @@ import redis
 from celery import Celery
 
 from cli.client import Client, Job, name_of, online, reference
+from config.queues import QUEUES
 from config.settings import settings
 
 Start = Callable[..., Celery]
@@ -25,10 +26,10 @@ def steno(app: Celery, client: redis.Redis) -> Client:
     return Client(app, client, settings())
 
 
-def sent(app: Celery) -> Any:
-    """The message on the queue of our own clients."""
+def sent(app: Celery, queue: str = "transcribe") -> Any:
+    """The message on a queue, by default that of our own clients."""
     with app.connection_for_read() as connection:
-        return connection.SimpleQueue("transcribe").get(block=False)
+        return connection.SimpleQueue(queue).get(block=False)
 
 
 def test_a_job_is_one_message_for_the_task_by_its_name(app: Celery, steno: Client) -> None:
@@ -38,6 +39,15 @@ def test_a_job_is_one_message_for_the_task_by_its_name(app: Celery, steno: Clien
     assert (message.headers["task"], message.headers["id"]) == ("tasks.transcribe", job.id)
     assert message.payload[:2] == [["https://host/call.mp3"], {"live": True}]
     assert uuid.UUID(job.id).version == 4 and job == Job(job.id, "https://host/call.mp3", "call.mp3")
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_job_goes_to_the_queue_that_was_named_and_to_no_other(
+    app: Celery, steno: Client, client: redis.Redis, queue: str
+) -> None:
+    job = steno.send("https://host/call.mp3", {}, queue)
+    assert [client.llen(name) for name in QUEUES] == [int(name == queue) for name in QUEUES]
+    assert sent(app, queue).headers["id"] == job.id
 
 
 def test_two_jobs_of_one_recording_are_two(steno: Client) -> None:

@@ -113,6 +113,45 @@ def test_a_line_of_a_job_that_will_be_tried_again_says_why(line: Line, record: J
     assert said(progress) == "queued: The service has a fault." and not line.ended
 
 
+@pytest.mark.parametrize("text", ["", "Good morning."])
+def test_a_line_of_a_job_that_waits_for_quota_says_so_until_it_goes_on(
+    line: Line, record: JobRecord, progress: Progress, text: str
+) -> None:
+    taken(record)
+    if text:
+        record.final({"text": text, "end_time": 9})
+    record.waits()
+    line.refresh()
+    assert said(progress) == follow.WAITS and not line.ended
+    record.goes()
+    line.refresh()
+    assert said(progress) == (text or "running")
+
+
+def test_so_does_one_of_a_job_that_has_gone_back_to_the_queue(
+    line: Line, record: JobRecord, progress: Progress
+) -> None:
+    taken(record).not_begun("default 1.5")
+    line.refresh()
+    assert said(progress) == follow.WAITS and line.state == "queued"
+
+
+def test_why_the_last_attempt_failed_is_more_than_that_it_waited(
+    line: Line, record: JobRecord, progress: Progress
+) -> None:
+    taken(record).waits()
+    record.waiting("server_fault", "The service has a fault.")
+    line.refresh()
+    assert said(progress) == "queued: The service has a fault."
+
+
+def test_a_job_that_ended_while_it_waited_waits_no_more(line: Line, record: JobRecord, progress: Progress) -> None:
+    taken(record).waits()
+    record.cancelled()
+    line.refresh()
+    assert said(progress) == "cancelled" and line.ended
+
+
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
 def test_a_line_of_an_ended_job_is_read_no_more(
     line: Line, record: JobRecord, progress: Progress, client: redis.Redis, end: str

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from cli import main as module
 from cli.client import Client, Job
 from cli.main import cli, deliver, main, to_stdout
+from config.queues import BULK, INTERACTIVE, QUEUE
 from config.settings import settings
 from emulator.background import BackgroundEmulator
 from emulator.stack import free_port
@@ -107,12 +109,25 @@ def test_a_failed_recording_is_a_sentence_and_an_exit_code_and_the_others_are_gi
         (["--pace", "0"], {"pace": 0.0}),
         (["--model", "fun-asr-realtime"], {"model": "fun-asr-realtime"}),
         (["--language", "en", "--language", "de"], {"language_hints": ["en", "de"]}),
+        (["--tenant", "acme"], {"tenant": "acme"}),
+        (["--account", "second"], {"account": "second"}),
     ],
 )
 def test_only_what_was_asked_for_is_sent(app: Celery, hire: Hire, words: list[str], sent: dict[str, Any]) -> None:
     worker = hire(app)
     assert stenopool("transcribe", *words, "https://host/a.wav").exit_code == 0
     assert [message.payload[:2] for message in worker.messages] == [[["https://host/a.wav"], sent]]
+
+
+@pytest.mark.parametrize(
+    ("words", "queue"),
+    [([], QUEUE), (["--queue", "interactive"], INTERACTIVE), (["--queue", "bulk"], BULK)],
+)
+def test_a_job_goes_to_the_queue_that_was_asked_for(app: Celery, hire: Hire, words: list[str], queue: str) -> None:
+    worker = hire(app)
+    assert stenopool("transcribe", *words, "https://host/a.wav").exit_code == 0
+    (message,) = worker.messages
+    assert message.delivery_info["routing_key"] == queue and message.payload[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +138,7 @@ def test_only_what_was_asked_for_is_sent(app: Celery, hire: Hire, words: list[st
         (["--pace", "-1", "https://host/a.wav"], "--pace"),
         (["--pace", "101", "https://host/a.wav"], "--pace"),
         (["--format", "doc", "https://host/a.wav"], "--format"),
+        (["--queue", "celery", "https://host/a.wav"], "--queue"),
         ([], "REF"),
     ],
 )
@@ -190,6 +206,18 @@ def test_the_status_as_json_is_one_object(app: Celery, record: JobRecord) -> Non
     assert "Gespräch" in done.stdout
 
 
+def test_the_status_of_a_job_that_waits_for_quota_says_since_when(
+    app: Celery, record: JobRecord, client: redis.Redis
+) -> None:
+    taken(record).not_begun("default 1.5")
+    client.hset("stenopool:job:{j}", "waiting_since", 1_700_000_000)
+    moment = datetime.fromtimestamp(1_700_000_000).astimezone().isoformat(" ", "seconds")
+    lines = dict(line.split(None, 1) for line in stenopool("status", "j").stdout.splitlines())
+    assert (lines["state"], lines["waiting_since"]) == ("queued", moment)
+    fields = json.loads(stenopool("status", "--json", "j").stdout)
+    assert (fields["waiting_since"], fields["place"]) == (1_700_000_000, "default 1.5")
+
+
 @pytest.mark.parametrize("command", ["status", "watch"])
 def test_an_unknown_job_is_a_sentence(app: Celery, command: str) -> None:
     done = stenopool(command, "no-such-job")
@@ -219,6 +247,11 @@ def test_so_is_one_that_waits_for_its_next_attempt(app: Celery, record: JobRecor
     assert "cancelled when its turn comes" in stenopool("cancel", "j").stderr and client.exists(CANCEL)
 
 
+def test_so_is_one_that_waits_for_quota_in_the_queue(app: Celery, record: JobRecord, client: redis.Redis) -> None:
+    taken(record).not_begun("default 1.5")
+    assert "cancelled when its turn comes" in stenopool("cancel", "j").stderr and client.exists(CANCEL)
+
+
 class Obedient(threading.Thread):
     """A worker that looks for a job's key, and ends it."""
 
@@ -232,6 +265,17 @@ class Obedient(threading.Thread):
             assert time.monotonic() < until
             time.sleep(0.01)
         self._end(self._record)
+
+
+def test_one_that_waits_for_quota_in_a_worker_is_waited_for(
+    app: Celery, record: JobRecord, client: redis.Redis
+) -> None:
+    taken(record).waits()
+    worker = Obedient(record, client, lambda record: record.cancelled())
+    worker.start()
+    done = stenopool("cancel", "j")
+    worker.join(PATIENCE)
+    assert (done.exit_code, done.stderr) == (0, "Cancelled.\n")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +378,9 @@ def test_help_needs_no_settings(given: Callable[..., Any], monkeypatch: pytest.M
     monkeypatch.setenv("STENOPOOL_JOB_TTL", "1")
     done = stenopool("--help")
     assert done.exit_code == 0
-    assert all(command in done.stdout for command in ("transcribe", "status", "watch", "cancel", "pool", "doctor"))
+    assert all(
+        command in done.stdout for command in ("transcribe", "status", "watch", "cancel", "pool", "quota", "doctor")
+    )
 
 
 def test_the_version_is_that_of_the_package() -> None:

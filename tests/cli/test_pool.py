@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from cli.main import cli
-from cli.pool import NOBODY, SEARCH_EVERY, look, stdout, table, watch
+from cli.pool import NOBODY, WIDER, look, table, watch
+from cli.screen import SEARCH_EVERY
 from worker.report import Report, Reports
 
 Post = Callable[..., None]
@@ -132,11 +133,11 @@ def test_a_process_of_another_version_has_a_row_too() -> None:
     assert row.split()[:2] == ["celery@h:7", "0/0"]
 
 
-def test_a_table_for_a_pipe_is_not_squeezed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert stdout().width >= 160
-    monkeypatch.setenv("COLUMNS", "300")
-    assert stdout().width == 300
+def test_a_wider_screen_shows_how_many_jobs_wait_for_quota() -> None:
+    found = {"celery@h:7": figures("celery@h", 7, quota_waiting=5), "celery@h:8": figures("celery@h", 8)}
+    first, second, whole = (row.split() for row in drawn(found, WIDER))
+    assert (first[6], second[6], whole[6]) == ("5", "0", "5")
+    assert len(drawn(found, WIDER - 1)[0].split()) == len(first) - 1
 
 
 # -- stenopool pool ----------------------------------------------------------------------------------------------------

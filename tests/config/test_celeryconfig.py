@@ -20,9 +20,10 @@ def test_jobs_are_json_acknowledged_late_and_taken_one_at_a_time(given: Callable
     assert options["worker_send_task_events"] and options["broker_connection_max_retries"] is None
 
 
-def test_our_queue_and_that_of_a_plain_client_are_served(given: Callable[..., Settings]) -> None:
+def test_our_queues_and_that_of_a_plain_client_are_served(given: Callable[..., Settings]) -> None:
     options = celery_options(given())
-    assert {queue.name for queue in options["task_queues"]} == {"transcribe", "celery"}
+    names = [queue.name for queue in options["task_queues"]]
+    assert sorted(names) == ["celery", "transcribe", "transcribe.bulk", "transcribe.interactive"]
     assert options["task_default_queue"] == "transcribe"
 
 

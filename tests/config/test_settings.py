@@ -23,6 +23,10 @@ def test_without_any_variable_the_defaults_hold(given: Given) -> None:
     job = found.job
     assert (job.deadline, job.lease, job.stall, job.drain) == (86_400.0, 15.0, 120.0, 30.0)
     assert (job.retries, job.backoff, job.backoff_max) == (5, 2.0, 120.0)
+    quota = found.quota
+    assert (quota.account, quota.accounts_file, quota.tenants) == ("default", None, {})
+    assert (quota.streams, quota.starts_per_second, quota.opens_per_second) == (None, 20.0, None)
+    assert quota.patience == 5.0
 
 
 def test_an_empty_variable_counts_as_not_given(given: Given) -> None:
@@ -64,6 +68,15 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(given: Given, tmp_path:
         ("STENOPOOL_LEASE_SECONDS", "nan", "seconds, from 2 to 300"),
         ("STENOPOOL_DRAIN_SECONDS", "soon", "seconds, from 2 to 3600"),
         ("STENOPOOL_JOB_RETRIES", "-1", "a whole number from 0 to 100"),
+        ("STENOPOOL_ACCOUNT", "No Name", "up to 40 of a-z, 0-9, - and _"),
+        ("STENOPOOL_ACCOUNT", "x" * 41, "up to 40 of a-z, 0-9, - and _"),
+        ("STENOPOOL_QUOTA_STREAMS", "0", "a whole number from 1 to 1000000"),
+        ("STENOPOOL_QUOTA_STREAMS", "2.5", "a whole number from 1 to 1000000"),
+        ("STENOPOOL_QUOTA_STARTS_PER_SECOND", "0", "a number from 0.1 to 10000"),
+        ("STENOPOOL_QUOTA_STARTS_PER_SECOND", "nan", "a number from 0.1 to 10000"),
+        ("STENOPOOL_QUOTA_OPENS_PER_SECOND", "inf", "a number from 0.1 to 10000"),
+        ("STENOPOOL_QUOTA_PATIENCE", "0", "seconds, from 0.1 to 300"),
+        ("STENOPOOL_QUOTA_PATIENCE", "301", "seconds, from 0.1 to 300"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(given: Given, name: str, value: str, allowed: str) -> None:

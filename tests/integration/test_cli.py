@@ -36,6 +36,34 @@ def test_a_recording_that_the_command_line_sent_is_transcribed_once(
     assert threads.logbook()["summary"]["streams"] == before + 1
 
 
+def test_a_job_can_be_sent_to_a_queue_for_a_tenant_and_an_account(threads: Site, counter: Counter) -> None:
+    words = ("--queue", "bulk", "--tenant", "acme", "--account", "default")
+    done = stenopool(threads, "transcribe", "--pace", "0", *words, str(counter(1)))
+    assert (done.returncode, done.stdout) == (0, "0-15999\n")
+
+
+def test_an_account_that_the_worker_does_not_have_is_a_sentence(threads: Site, counter: Counter) -> None:
+    done = stenopool(threads, "transcribe", "--pace", "0", "--account", "other", str(counter(1)))
+    assert done.returncode == 1 and "account 'other' is not known" in done.stderr
+
+
+def test_a_job_that_waits_for_quota_is_seen_to_and_can_be_cancelled(
+    alone: Callable[..., Site], counter: Counter, eventually: Callable[..., None]
+) -> None:
+    site = alone("threads", STENOPOOL_QUOTA_STREAMS="1", STENOPOOL_QUOTA_PATIENCE="60")
+    first = site.send(counter(60).as_uri())
+    eventually(lambda: site.record(first.id).get("progress_ms"), "the first job streams")
+    second = site.send(counter(1).as_uri())
+    eventually(lambda: "waiting_since" in site.record(second.id), "the second job waits")
+
+    status = stenopool(site, "status", second.id).stdout
+    (since,) = [line for line in status.splitlines() if line.startswith("waiting_since")]
+    assert since.split()[1].count("-") == 2
+    done = stenopool(site, "cancel", second.id)
+    assert (done.returncode, done.stderr) == (0, "Cancelled.\n")
+    assert stenopool(site, "cancel", first.id).returncode == 0
+
+
 def test_several_recordings_get_a_heading_each(threads: Site, counter: Counter) -> None:
     first, second = counter(1), counter(2)
 

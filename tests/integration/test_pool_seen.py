@@ -35,6 +35,8 @@ ROWS = {
     "recognizers borrow p95 ms",
     "recognizers connect p95 ms",
     "recognizers limits",
+    "quota slots",
+    "quota waiting",
 }
 
 
@@ -79,9 +81,9 @@ def celery(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=site.env, capture_output=True, text=True, timeout=60)
 
 
-def stenopool(site: Site, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", "pool", *words]
-    return subprocess.run(command, env=site.env | env, capture_output=True, text=True, timeout=60)
+def stenopool(site: Site, *words: str, command: str = "pool", **env: str) -> subprocess.CompletedProcess[str]:
+    words = (sys.executable, "-m", "cli", command, *words)
+    return subprocess.run(words, env=site.env | env, capture_output=True, text=True, timeout=60)
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
@@ -124,7 +126,9 @@ def test_a_throttled_process_says_that_the_quota_is_its_limit(
 ) -> None:
     site = own("threads", STENOPOOL_JOB_BACKOFF="0.1")
     site.fault(kind="task_failed", value="Throttling.RateQuota")
-    assert site.transcribe(counter(0.5).as_uri(), pace=0)["attempts"] == 2
+    assert (
+        site.transcribe(counter(0.5).as_uri(), pace=0)["attempts"] == 1
+    )  # the try that was refused counts for nothing
 
     eventually(lambda: [one["limits"] for one in reported(site).values()] == ["quota"], "the limit")
     eventually(lambda: "limited by quota" in site.worker.output, "the warning")
@@ -142,6 +146,28 @@ def test_a_process_whose_jobs_wait_says_which_setting_binds(
     eventually(lambda: [one["limits"] for one in reported(site).values()] == ["pool"], "the limit")
     eventually(lambda: "limited by pool" in site.worker.output, "the warning")
     assert "raise DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, or" in site.worker.output
+    for job in jobs:
+        job.get(timeout=30)
+
+
+def test_a_process_whose_jobs_wait_for_quota_says_so_and_all_of_it_can_be_seen(
+    own: Callable[..., Site], counter: Counter, eventually: Eventually
+) -> None:
+    site = own("threads", STENOPOOL_QUOTA_STREAMS="1", STENOPOOL_QUOTA_PATIENCE="60")
+    jobs = [site.send(counter(6).as_uri()) for _ in range(CONCURRENCY)]
+
+    eventually(lambda: [one["limits"] for one in reported(site).values()] == ["quota"], "the limit")
+    (report,) = reported(site).values()
+    assert (report["quota_slots"], report["quota_waiting"]) == ("1", "1")
+    eventually(lambda: "limited by quota" in site.worker.output, "the warning")
+    assert "jobs that wait for it: 1" in site.worker.output
+    (row,) = [line.split() for line in stenopool(site).stdout.splitlines() if line.startswith("threads")]
+    assert row[6] == "1"
+
+    (lane,) = json.loads(stenopool(site, "--json", command="quota").stdout)["lanes"]
+    assert (lane["account"], lane["slots"], lane["most_slots"]) == ("default", 1, 1)
+    assert lane["waiting"]["transcribe"] == 1 and lane["wait"] > 0
+    assert "1/1" in stenopool(site, command="quota").stdout
     for job in jobs:
         job.get(timeout=30)
 
@@ -174,12 +200,13 @@ def test_inspect_recognizers_is_readable_as_text(threads: Site) -> None:
 def test_inspect_stats_has_rows_of_the_recognisers(site: Site, eventually: Eventually) -> None:
     def stats() -> dict[str, Any]:
         (found,) = site.client.control.inspect(timeout=10, limit=1).stats().values()
-        return {name: value for name, value in found.items() if name.startswith("recognizers")}
+        return {name: value for name, value in found.items() if name in ROWS}
 
     eventually(lambda: len(reported(site)) == processes(site.pool), "a report of each process")
     assert stats().keys() == ROWS
     assert stats()["recognizers max"] >= (1 if site.pool == "solo" else CONCURRENCY)
     assert stats()["recognizers limits"] in ("none", "quota")
+    eventually(lambda: (stats()["quota slots"], stats()["quota waiting"]) == (0, 0), "all slots given back")
     # Of prefork's children it is their last reports, which are up to five seconds old: an earlier test may be in them.
     eventually(lambda: stats()["recognizers leased"] == 0, "all recognisers given back")
 
@@ -272,6 +299,23 @@ def test_stenopool_pool_without_a_worker_is_a_sentence(threads: Site, valkey: st
     assert "No worker has reported" in done.stderr and "celery -A worker.app worker" in done.stderr
 
 
+# -- stenopool quota ---------------------------------------------------------------------------------------------------
+
+
+def test_stenopool_quota_shows_the_account_that_a_worker_uses(threads: Site, counter: Counter) -> None:
+    threads.transcribe(counter(0.5).as_uri(), pace=0)
+    done = stenopool(threads, command="quota")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["default", "paraformer-realtime-v2", "0/-"] in [row[:3] for row in rows]
+    assert rows[-1] == ["jobs", "0", "0", "0", "0"]
+
+
+def test_stenopool_quota_without_a_worker_is_a_sentence(threads: Site, valkey: str) -> None:
+    done = stenopool(threads, command="quota", STENOPOOL_REDIS_URL=valkey.rsplit("/", 1)[0] + "/14")
+    assert (done.returncode, done.stdout) == (1, "") and "celery -A worker.app worker" in done.stderr
+
+
 # Whoever runs the tests in the background has Ctrl-C ignored, and so have all processes below.
 INTERRUPTIBLE = """
 import signal
@@ -281,11 +325,12 @@ main()
 """
 
 
-def test_a_watched_table_ends_well_with_ctrl_c(threads: Site, eventually: Eventually) -> None:
+@pytest.mark.parametrize(("command", "word"), [("pool", "threads"), ("quota", "opens/s")])
+def test_a_watched_table_ends_well_with_ctrl_c(threads: Site, eventually: Eventually, command: str, word: str) -> None:
     eventually(lambda: reported(threads), "a report")
     env = threads.env | {"TTY_COMPATIBLE": "1", "PYTHONUNBUFFERED": "1"}
-    watch = threads.stack.run("watch", [sys.executable, "-c", INTERRUPTIBLE, "pool", "--watch"], env)
-    eventually(lambda: watch.output.count("threads") > 1, "the table, drawn again", timeout=60)
+    watch = threads.stack.run("watch", [sys.executable, "-c", INTERRUPTIBLE, command, "--watch"], env)
+    eventually(lambda: watch.output.count(word) > 1, "the table, drawn again", timeout=60)
     os.kill(watch.pid, signal.SIGINT)
     eventually(lambda: not watch.running, "its end")
     assert watch.stop() == 0 and "Traceback" not in watch.output

@@ -16,7 +16,7 @@ from tasks.job.record import Claimed, JobRecord
 from tasks.job.request import JobRequest
 from tasks.job.view import JobView
 from tasks.transcription import House
-from tests.fakes import FakeRecognizer, FakeRecognizers
+from tests.fakes import FakePlaces, FakeRecognizer, FakeRecognizers
 from tests.tasks.spoken import Act, FakeRecording
 from worker.beat import Pulse
 from worker.stops import Drained, Stop
@@ -33,6 +33,7 @@ class Scene:
         self.client = client
         self.rules = rules
         self.recognizers = FakeRecognizers(FakeRecognizer())
+        self.places = FakePlaces(lambda: self.recognizers)
         self.recordings: list[FakeRecording] = []
         self.opened: list[tuple[str, int]] = []
         self.stop = Stop()
@@ -76,7 +77,8 @@ class Scene:
             worker="w@h",
             rules=self.rules,
             redis_patience=self.patience,
-            recognizers=self.recognizers,
+            queue="transcribe",
+            places=self.places,
             open_audio=self._open,
             watch=self._watch,
             explain=lambda error: JobError("internal_error", f"{type(error).__name__}."),

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 
 from emulator.background import BackgroundEmulator
@@ -10,7 +11,10 @@ from tasks.diagnose import NOTHING, diagnose, recognise_tone
 from tasks.errors import BadInput, Refused, Unavailable
 from tasks.job.request import JobRequest
 from tests.fakes import FakeRecognizer
+from worker.quota import Allowance, Ledger, Wish
+from worker.quota.ledger import lane_key
 from worker.recognition import NoSpeech, Unauthorized
+from worker.runtime import runtime
 
 Ready = Callable[..., Celery]
 
@@ -52,6 +56,29 @@ def test_a_worker_without_a_key_says_so(worker: Ready) -> None:
     worker(DASHSCOPE_API_KEY="")
     failed: Any = diagnose.apply().result
     assert failed.code == "missing_api_key"
+
+
+def test_a_test_has_a_slot_of_the_account_s_and_gives_it_back(worker: Ready, client: redis.Redis) -> None:
+    worker(STENOPOOL_QUOTA_STREAMS="1")
+    for turn in (1, 2):
+        diagnose.apply(kwargs={"account": "default", "tenant": "acme"}).get()
+        assert client.hget(lane_key("default", "paraformer-realtime-v2"), "turns") == str(turn).encode()
+        assert runtime().accounts.stats()["quota_slots"] == 0
+
+
+def test_without_quota_it_says_so(worker: Ready, client: redis.Redis, emulator: BackgroundEmulator) -> None:
+    worker(STENOPOOL_QUOTA_STREAMS="1", STENOPOOL_QUOTA_PATIENCE="0.1")
+    other = Ledger(client, "default", Allowance(streams=1, starts_per_second=20.0, opens_per_second=20.0))
+    assert other.ask("other.1", Wish(model="paraformer-realtime-v2"), 1.0, "try").given
+    failed = diagnose.apply()
+    assert type(failed.result) is Unavailable and failed.result.code == "throttled"
+    assert "quota" in failed.result.sentence and failed.result.__suppress_context__ and not emulator.logbook.tasks
+
+
+def test_an_account_that_there_is_not_is_refused(worker: Ready) -> None:
+    worker()
+    failed = diagnose.apply(kwargs={"account": "second"})
+    assert type(failed.result) is BadInput and "it has default" in failed.result.sentence
 
 
 def test_a_tone_has_no_words_and_that_is_no_failure() -> None:

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from tasks.errors import BadInput, JobError, NotEnded, Refused, Unavailable, Withdrawn
+from tasks.errors import BadInput, JobError, NotBegun, NotEnded, Refused, Unavailable, Withdrawn
 
 
 @pytest.mark.parametrize("kind", [JobError, BadInput, Refused, Unavailable])
@@ -20,6 +20,16 @@ def test_nobody_asked_for_a_wait_unless_it_is_said() -> None:
     assert Unavailable("some_code", "Do this.").retry_after is None
 
 
+def test_an_error_is_the_job_s_own_unless_it_is_said() -> None:
+    error = Unavailable("some_code", "Do this.")
+    assert (error.is_general, error.is_cut) == (False, False)
+
+
+def test_a_job_that_has_not_begun_says_where_it_stood() -> None:
+    left = pickle.loads(pickle.dumps(NotBegun("default 7")))
+    assert (type(left), left.place) == (NotBegun, "default 7")
+
+
 def test_a_job_that_has_not_ended_says_when_it_goes_on_and_why_it_did_not_end() -> None:
     error = Unavailable("some_code", "Do this.")
     assert (NotEnded(2.5, error).seconds, NotEnded(2.5, error).error) == (2.5, error)
@@ -28,4 +38,4 @@ def test_a_job_that_has_not_ended_says_when_it_goes_on_and_why_it_did_not_end() 
 
 
 def test_neither_it_nor_a_cancelled_one_is_a_failure() -> None:
-    assert not issubclass(NotEnded, JobError) and not issubclass(Withdrawn, JobError)
+    assert not any(issubclass(kind, JobError) for kind in (NotBegun, NotEnded, Withdrawn))

@@ -1,21 +1,24 @@
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from tasks.audio.pacing import Paced
-from tasks.errors import BadInput, JobError, Refused, Unavailable
+from tasks.errors import BadInput, JobError, NotBegun, Refused, Unavailable
 from tasks.job.request import JobRequest
 from tasks.meter import Meter, Stopwatch
 from tasks.stream import Stream, translated
-from tests.fakes import FakeRecognizer, FakeRecognizers
+from tests.fakes import FakePlaces, FakeRecognizer, FakeRecognizers
 from tests.tasks.spoken import PCM, PCM_MS, RATE, ActingRecognizer, FakeRecording, final, partial
-from worker.pool import OpenFailed, PoolClosed, PoolError, PoolFull, PoolTimeout
+from worker.accounts import NoSuchAccount
+from worker.pool import OpenFailed, PoolClosed, PoolFull, PoolTimeout
+from worker.quota import NoQuota, QuotaUnknown, Wish
 from worker.recognition import (
+    ConnectFailed,
     ConnectionLost,
     Finished,
     MissingApiKey,
@@ -33,6 +36,9 @@ PATIENCE = 10.0
 """Seconds for what another thread does; never reached unless something is broken."""
 
 LATE = PoolTimeout("no recognizer free", 5.0, "leased 2, max 2")
+LATE_AND_AWAY = PoolTimeout("no recognizer free", 5.0, "leased 2, max 2", "ConnectFailed")
+
+WISH = Wish(model="m", queue="transcribe.bulk")
 
 
 @dataclass
@@ -45,13 +51,22 @@ class Way:
     watch: Stopwatch = field(default_factory=lambda: Stopwatch(None))
     stop: Stop = field(default_factory=Stop)
     heard: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    recognizers: Any = None
+
+    def __post_init__(self) -> None:
+        self.places = FakePlaces(lambda: self.recognizers)
 
     def run(self, *lent: Any) -> bool:
         """Over these recognisers. Says whether the connection was there before."""
         return self.over(FakeRecognizers(*lent))
 
     def over(self, recognizers: Any) -> bool:
+        self.recognizers = recognizers
         return Stream(
+            wish=WISH,
+            waits=lambda: self.told.append("waits"),
+            goes=lambda: self.told.append("goes"),
             borrower="j",
             request=JobRequest.parse(("https://h/a",), {"pace": 0} | self.options),
             chunks=Paced(self.recording.blocks(), self.recording.ready, rate=RATE, pace=0),
@@ -60,7 +75,7 @@ class Way:
             watch=self.watch,
             stop=self.stop,
             take=lambda event: self.heard.append(event.sentence.text),
-        ).run(recognizers)
+        ).run(self.places)
 
 
 @pytest.fixture
@@ -125,6 +140,100 @@ def test_the_meter_reads_the_recogniser_as_long_as_it_streams(way: Way) -> None:
     way.run(recognizer)
     recognizer.sent_bytes = 0  # it is another job's now
     assert figures == [(True, PCM_MS)] and way.meter.ms == PCM_MS
+
+
+# -- the account's quota -----------------------------------------------------------------------------------------------
+
+
+def test_a_stream_has_a_slot_as_long_as_it_lasts_and_begins_when_it_may(way: Way) -> None:
+    class Looking(FakeRecognizer):
+        """Looks at the slot before it says anything, and when all was said."""
+
+        def _said(self, chunks: Any, partials: bool) -> Iterator[Any]:
+            (slot,) = way.places.slots
+            found.append((slot.starts, list(slot.ends), slot.is_had))
+            yield from super()._said(chunks, partials)
+            found.append((slot.starts, list(slot.ends), slot.is_had))
+
+    found: list[Any] = []
+    way.run(Looking(final(0, 100, "One.")))
+    (slot,) = way.places.slots
+    assert found == [(1, [], True)] * 2
+    assert (slot.starts, slot.ends, slot.is_had) == (1, ["well"], False)
+    assert way.places.wishes == [WISH] and way.places.stops == [way.stop]
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_that_it_waits_is_told_if_it_takes_a_while_and_in_any_case_that_it_goes(way: Way, is_slow: bool) -> None:
+    way.places.is_slow = is_slow
+    way.run(FakeRecognizer())
+    assert way.told == ["waits"] * is_slow + ["goes"]
+
+
+def test_who_gets_no_slot_borrows_nothing(way: Way) -> None:
+    way.places.is_slow, way.places.errors = True, [NoQuota("default 7")]
+    recognizers = FakeRecognizers(FakeRecognizer())
+    with pytest.raises(NoQuota):
+        way.over(recognizers)
+    assert recognizers.borrowers == [] and way.told == ["waits"]
+
+
+def test_that_it_goes_is_told_before_a_recogniser_is_waited_for(way: Way) -> None:
+    with pytest.raises(PoolTimeout):
+        way.run(LATE)
+    (slot,) = way.places.slots
+    assert way.told == ["goes"] and (slot.starts, slot.ends, slot.is_had) == (0, [], False)
+
+
+@pytest.mark.parametrize(
+    ("error", "takes", "ends", "refusals"),
+    [
+        (Throttled("later", 7.0), 0, ["refused"], [7.0]),
+        (Throttled("later"), 0, ["refused"], [None]),
+        (ServerFault("x", 3.0), None, ["badly"], []),
+        (Unauthorized("no"), 0, ["badly"], []),
+        (NoSpeech("x"), 1, ["badly"], []),
+        (NoSpeech("x"), None, ["well"], []),
+        (ConnectionLost("x"), 1, [], []),  # the service may not know yet
+        (UpstreamSilent("x"), None, [], []),
+        (Unavailable("stalled", "It stands still."), None, [], []),
+    ],
+)
+def test_the_slot_learns_how_the_service_ended_the_stream_if_it_did(
+    way: Way, error: Exception, takes: int | None, ends: list[str], refusals: list[float | None]
+) -> None:
+    with suppress(RecognitionError, Unavailable):
+        way.run(FakeRecognizer(error, takes=takes))
+    (slot,) = way.places.slots
+    assert (slot.starts, slot.ends, slot.refusals, slot.is_had) == (1, ends, refusals, False)
+
+
+def test_a_stream_that_we_break_off_is_not_one_that_the_service_has_ended(way: Way) -> None:
+    with pytest.raises(Cancelled):
+        way.run(ActingRecognizer(lambda: way.stop.ask(Cancelled()), final(0, 100, "One.")))
+    (slot,) = way.places.slots
+    assert (slot.starts, slot.ends, slot.is_had) == (1, [], False)
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"), [(OutOfStep("x"), ["badly", "well"]), (ConnectionLost("x"), ["well"])], ids=["told", "cut"]
+)
+def test_a_stale_connection_s_exchange_awaits_a_start_of_its_own_in_the_same_slot(
+    way: Way, error: Exception, ends: list[str]
+) -> None:
+    way.run(FakeRecognizer(error, takes=0), FakeRecognizer(final(0, 100, "One.")))
+    (slot,) = way.places.slots
+    assert (slot.starts, slot.ends, way.told) == (2, ends, ["goes"])
+
+
+def test_who_cannot_learn_when_to_start_streams_nothing_and_gives_the_recogniser_back(way: Way) -> None:
+    way.places.starts = [QuotaUnknown("ConnectionError")]
+    recognizer = FakeRecognizer()
+    recognizers = FakeRecognizers(recognizer)
+    with pytest.raises(QuotaUnknown):
+        way.over(recognizers)
+    (slot,) = way.places.slots
+    assert (recognizer.asked, recognizers.returned, slot.ends, slot.is_had) == ({}, 1, [], False)
 
 
 # -- a connection that stood idle --------------------------------------------------------------------------------------
@@ -300,10 +409,46 @@ def said(error: Exception) -> JobError:
         (OpenFailed("upstream", MissingApiKey()), Refused, "missing_api_key"),
         (PoolClosed("recognizer"), Unavailable, "no_recognizer"),
         (PoolFull("recognizer", "waiting 9"), Unavailable, "no_recognizer"),
+        (QuotaUnknown("ConnectionError"), Unavailable, "redis_unavailable"),
+        (NoSuchAccount("account 'x' is not known."), BadInput, "bad_request"),
     ],
 )
-def test_pool_and_recognition_have_their_own_errors(error: PoolError, kind: type[JobError], code: str) -> None:
+def test_quota_pool_and_recognition_have_their_own_errors(error: Exception, kind: type[JobError], code: str) -> None:
     assert type(said(error)) is kind and said(error).code == code
+
+
+def test_who_asked_for_an_account_that_there_is_not_learns_which_there_are() -> None:
+    assert said(NoSuchAccount("account 'x' is not known; it has a, b.")).sentence.endswith("it has a, b.")
+    assert "ConnectionError" in said(QuotaUnknown("ConnectionError")).sentence
+
+
+def test_who_found_no_quota_has_not_begun_and_keeps_his_place() -> None:
+    with pytest.raises(NotBegun) as found, translated():
+        raise NoQuota("default 17.25")
+    assert found.value.place == "default 17.25" and found.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("error", "is_general", "is_cut"),
+    [
+        (Throttled("later", 7.0), True, False),
+        (OpenFailed("recognizer", Throttled("later")), True, False),
+        (LATE_AND_AWAY, True, False),
+        (LATE, False, False),
+        (PoolFull("recognizer", "waiting 9"), False, False),
+        (QuotaUnknown("ConnectionError"), False, False),
+        (ServerFault("x", 3.0), False, False),
+        (OutOfStep("x"), False, False),
+        (ConnectionLost("x"), False, True),
+        (UpstreamSilent("x"), False, True),
+        (ConnectFailed("x"), False, True),
+    ],
+)
+def test_what_is_no_fault_of_the_job_s_is_told_from_what_may_be(
+    error: Exception, is_general: bool, is_cut: bool
+) -> None:
+    found = said(error)
+    assert isinstance(found, Unavailable) and (found.is_general, found.is_cut) == (is_general, is_cut)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from queue import Empty
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,10 +25,11 @@ from tasks.job.keys import JobKeys
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
 from tasks.transcribe import JobTask, transcribe
-from tests.fakes import FakeRecognizers
+from tests.fakes import FakePlaces, FakeRecognizer, FakeRecognizers
 from tests.recordings import counting, written
 from tests.tasks.scene import states
 from worker import beat
+from worker.quota import Allowance, Ledger, NoQuota, Wish
 from worker.runtime import redis_client, runtime
 from worker.stops import Stops
 
@@ -56,13 +58,20 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beat, "BEAT_EVERY", 0.02)
 
 
-def attempt(*args: Any, retries: int = 0, waits: bool = False, **options: Any) -> Any:
+def attempt(*args: Any, retries: int = 0, waits: bool = False, queue: str = "", **options: Any) -> Any:
     """One attempt of the job `j` as a worker runs it: unlike `apply`, a retry goes back to the queue.
 
-    `waits`: tasks may wait for the results of others, as Celery allows under gevent and nowhere else.
+    `waits`: tasks may wait for the results of others, as Celery allows under gevent and nowhere else. `queue`: by which
+    the message has come; if it is not given, the message does not say so.
     """
     transcribe.push_request(
-        id="j", args=args, kwargs=options, retries=retries, called_directly=False, hostname="w@h", delivery_info={}
+        id="j",
+        args=args,
+        kwargs=options,
+        retries=retries,
+        called_directly=False,
+        hostname="w@h",
+        delivery_info={"exchange": "", "routing_key": queue, "priority": 0} if queue else {},
     )
     try:
         with nullcontext() if waits else denied_join_result():
@@ -71,10 +80,10 @@ def attempt(*args: Any, retries: int = 0, waits: bool = False, **options: Any) -
         transcribe.pop_request()
 
 
-def queued(app: Celery) -> list[Any]:
-    """The messages on the queue of our own clients."""
+def queued(app: Celery, name: str = "transcribe") -> list[Any]:
+    """The messages on a queue, that of our own clients if none is named."""
     with app.connection_for_read() as connection:
-        queue: Any = connection.SimpleQueue("transcribe")
+        queue: Any = connection.SimpleQueue(name)
         found = []
         with suppress(Empty):
             while True:
@@ -87,6 +96,18 @@ def holder(client: redis.Redis) -> JobRecord:
     record = JobRecord(client, "j", ttl=100, lease=LEASE)
     record.claim("https://h/a.mp3", "other@h")
     return record
+
+
+@contextmanager
+def places(recognizers: FakeRecognizers) -> Iterator[FakePlaces]:
+    """Where jobs of this process get quota and recognisers, for the length of the block."""
+    house: Any = runtime()
+    accounts, found = house.accounts, FakePlaces(lambda: recognizers)
+    house.accounts = SimpleNamespace(place=found, all=())
+    try:
+        yield found
+    finally:
+        house.accounts = accounts
 
 
 def requeues(rejected: Any) -> bool:
@@ -252,12 +273,8 @@ def test_a_fault_of_ours_is_an_internal_error_that_the_log_can_place_without_quo
 
 def test_a_time_limit_of_the_worker_s_is_said(worker: Ready, counted: str, view: JobView) -> None:
     worker()
-    struck: Any = runtime()
-    pool, struck.pool = struck.pool, FakeRecognizers(SoftTimeLimitExceeded())
-
-    with pytest.raises(JobError) as error:
+    with places(FakeRecognizers(SoftTimeLimitExceeded())), pytest.raises(JobError) as error:
         attempt(counted, pace=0)
-    struck.pool = pool
 
     assert type(error.value) is JobError and error.value.code == "time_limit"
     assert view.fields()["error_code"] == "time_limit"
@@ -417,6 +434,97 @@ def test_a_queue_that_takes_no_next_try_keeps_the_message_it_has(worker: Ready, 
     with pytest.raises(Reject) as rejected:
         attempt(counted, pace=0)
     assert requeues(rejected.value) and rejected.value.__suppress_context__
+
+
+# -- the account's quota -----------------------------------------------------------------------------------------------
+
+MODEL = "paraformer-realtime-v2"
+
+
+@pytest.mark.parametrize("queue", ["transcribe.interactive", "transcribe", "celery", "transcribe.bulk"])
+def test_a_job_wishes_for_quota_by_the_queue_that_its_message_came_by(worker: Ready, counted: str, queue: str) -> None:
+    worker()
+    with places(FakeRecognizers(FakeRecognizer())) as found:
+        attempt(counted, queue=queue, pace=0, tenant="acme", account="default")
+    assert found.wishes == [Wish(model=MODEL, queue=queue, tenant="acme", account="default")]
+
+
+@pytest.mark.parametrize("delivery", [None, {}, {"routing_key": None}])
+def test_a_message_that_does_not_say_where_it_came_from_is_done_all_the_same(
+    worker: Ready, counted: str, delivery: Any
+) -> None:
+    worker()
+    request = {"id": "j", "args": (counted,), "kwargs": {"pace": 0}, "called_directly": False, "hostname": "w@h"}
+    transcribe.push_request(**request, delivery_info=delivery)
+    try:
+        with places(FakeRecognizers(FakeRecognizer())) as found:
+            transcribe.run(counted, pace=0)
+    finally:
+        transcribe.pop_request()
+    assert found.wishes == [Wish(model=MODEL, queue="")]
+
+
+def test_a_job_that_waits_for_quota_in_vain_is_sent_again_for_later_to_its_queue_and_that_is_no_new_try(
+    worker: Ready, counted: str, view: JobView, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = worker()
+    events: list[str] = []
+    monkeypatch.setattr(JobTask, "send_event", lambda _, kind, **__: events.append(kind))
+    began = time.time()
+    with places(FakeRecognizers()) as found, caplog.at_level(logging.INFO, "worker.tasks"):
+        found.errors = [NoQuota("default 7")]
+        with pytest.raises(Ignore) as ignored:
+            attempt(counted, queue="transcribe.bulk", retries=3, pace=0)
+
+    assert ignored.value.__suppress_context__
+    (message,) = queued(app, "transcribe.bulk")
+    assert (message.headers["id"], message.headers["retries"], queued(app)) == ("j", 3, [])
+    assert message.payload[:2] == [[counted], {"pace": 0}]
+    eta = time.mktime(time.strptime(message.headers["eta"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+    assert 0 <= eta - began <= 5  # one to three seconds, of which it shows the whole ones
+    assert events == [] and "is tried again" not in caplog.text
+    assert (view.fields()["state"], view.fields()["place"]) == ("queued", "default 7")
+    assert app.AsyncResult("j").state == "PENDING"
+
+
+def test_it_is_the_first_of_its_queue_again(worker: Ready, counted: str) -> None:
+    app = worker()
+    app.send_task("tasks.transcribe", (counted,), task_id="other")
+    with places(FakeRecognizers()) as found, pytest.raises(Ignore):
+        found.errors = [NoQuota("default 7")]
+        attempt(counted, queue="transcribe", pace=0)
+    assert [message.headers["id"] for message in queued(app)] == ["j", "other"]
+
+
+def test_a_queue_that_does_not_take_it_keeps_the_message_it_has(worker: Ready, counted: str, client: Any) -> None:
+    worker(STENOPOOL_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    house: Any = runtime()
+    house.redis = client
+    with places(FakeRecognizers()) as found, pytest.raises(Reject) as rejected:
+        found.errors = [NoQuota("default 7")]
+        attempt(counted, pace=0)
+    assert requeues(rejected.value) and rejected.value.__suppress_context__
+
+
+def test_whoever_has_the_account_s_last_slot_is_waited_for_and_then_the_job_goes(
+    worker: Ready, counted: str, client: redis.Redis, view: JobView, emulator: BackgroundEmulator
+) -> None:
+    app = worker(STENOPOOL_QUOTA_STREAMS="1", STENOPOOL_QUOTA_PATIENCE="0.1")
+    other = Ledger(client, "default", Allowance(streams=1, starts_per_second=20.0, opens_per_second=20.0))
+    assert other.ask("other.1", Wish(model=MODEL), 1.0, "try").given
+
+    with pytest.raises(Ignore):
+        attempt(counted, queue="transcribe", pace=0)
+
+    assert states(view) == ["running", "waiting for quota"] and not emulator.logbook.tasks
+    place = view.fields()["place"]
+    assert re.fullmatch(r"default [\d.e+]+", place) and len(queued(app)) == 1
+
+    other.give_back(MODEL, "other.1")
+    result = attempt(counted, queue="transcribe", pace=0)
+
+    assert (result["text"], result["attempts"]) == ("0-3199", 1)
+    assert states(view) == ["running", "succeeded"] and "place" not in view.fields()
 
 
 # -- delivered twice ---------------------------------------------------------------------------------------------------
@@ -616,7 +724,7 @@ def test_one_that_runs_ends_within_a_beat_and_its_stream_is_closed(
     assert result.state == "REVOKED" and view.fields()["state"] == "cancelled"
     assert [one["text"] for one in view.sentences()] == ["0-15999"] and not client.exists(KEYS.lease, KEYS.cancel)
     assert emulator.logbook.wait_until(lambda book: book.tasks[0].outcome == "lost")
-    assert runtime().pool.stats()["leased"] == 0
+    assert runtime().accounts.all[0].pool.stats()["leased"] == 0
 
 
 def wait_for_a_sentence(view: JobView) -> None:

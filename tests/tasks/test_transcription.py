@@ -9,18 +9,22 @@ import pytest
 import redis
 
 from config.settings import JobSettings
-from tasks.errors import BadInput, Refused, Unavailable
+from tasks.errors import BadInput, NotEnded, Refused, Unavailable, Withdrawn
 from tasks.job.view import JobView
 from tests.fakes import FakeRecognizer
 from tests.tasks.scene import KEYS, SHOWN, Scene, states, texts
 from tests.tasks.spoken import PCM, PCM_MS, RATE, ActingRecognizer, FakeRecording, final, partial
-from worker.pool import OpenFailed
-from worker.recognition import ConnectionLost, Finished, NoSpeech, ServerFault, Throttled, Unauthorized
+from worker.accounts import NoSuchAccount
+from worker.pool import OpenFailed, PoolTimeout
+from worker.quota import NoQuota, QuotaUnknown, Wish
+from worker.recognition import ConnectionLost, Finished, NoSpeech, ServerFault, Throttled, Unauthorized, UpstreamSilent
+from worker.stops import Cancelled, Drained
 
 DRAWS = 20
 """Draws of a random wait that a test looks at."""
 
 LOST = ConnectionLost("x")
+FAULT = ServerFault("x")
 
 
 # -- a job that goes well ----------------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ def test_a_stream_that_ends_before_it_was_begun_is_not_counted_as_one(scene: Sce
     assert left.error is not None and left.error.code == "throttled"
     recording = FakeRecording()
     result = scene.run(FakeRecognizer(final(0, 100, "Two.")), audio=[recording])
-    assert recording.asked == [100] and (result["attempts"], result["resumes"]) == (2, 2)
+    assert recording.asked == [100] and (result["attempts"], result["resumes"]) == (1, 2)  # the service was full
     assert result["usage"] == {"audio_ms": 300, "sent_ms": 500, "streams": 2}
 
 
@@ -197,8 +201,8 @@ def test_a_recording_of_which_all_was_heard_ends_as_it_should(scene: Scene) -> N
 def test_a_stream_that_fails_without_a_new_sentence_leaves_the_job_to_another_attempt(
     scene: Scene, client: redis.Redis, view: JobView
 ) -> None:
-    left = scene.left(FakeRecognizer(partial(0, "on"), LOST))
-    assert isinstance(left.error, Unavailable) and left.error.code == "connection_lost"
+    left = scene.left(FakeRecognizer(partial(0, "on"), FAULT))
+    assert isinstance(left.error, Unavailable) and left.error.code == "server_fault"
     assert 0 <= left.seconds <= scene.rules.backoff and len(scene.opened) == 1
     fields = view.fields()
     assert (fields["state"], fields["error_code"], fields["error"]) == ("queued", *left.error.args)
@@ -215,9 +219,54 @@ def test_the_wait_doubles_up_to_its_bound_and_is_drawn_from_all_of_it(
     waits: list[float] = []
     for _ in range(DRAWS):
         client.hset(KEYS.job, "fruitless", before)
-        waits.append(scene.left(FakeRecognizer(LOST)).seconds)
+        waits.append(scene.left(FakeRecognizer(FAULT)).seconds)
     # Full jitter: twenty draws that all fall into one half come once in half a million runs.
     assert 0 <= min(waits) < most / 2 < max(waits) <= most
+
+
+@pytest.mark.parametrize("error", [LOST, UpstreamSilent("x")], ids=lambda error: error.code)
+def test_one_cut_in_an_attempt_is_forgiven(
+    scene: Scene, rules: Callable[..., JobSettings], view: JobView, error: Exception
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES="0")
+    recording = FakeRecording()
+    result = scene.run(
+        FakeRecognizer(partial(0, "on"), error), FakeRecognizer(final(0, 100, "One.")), audio=[recording]
+    )
+    assert recording.asked == [0, 0] and result["text"] == "One."
+    assert (result["attempts"], result["resumes"]) == (1, 0)
+    assert result["usage"] == {"audio_ms": 300, "sent_ms": 600, "streams": 2}
+    assert states(view) == ["running", "succeeded"] and scene.watched == [KEYS.cancel]
+
+
+def test_the_second_is_not_and_each_attempt_has_one(scene: Scene, view: JobView) -> None:
+    for tries in (1, 2):
+        left = scene.left(FakeRecognizer(LOST))
+        assert left.error is not None and left.error.code == "connection_lost"
+        assert len(scene.opened) == 2 * tries and view.fields()["attempts"] == str(tries)
+
+
+def test_one_after_a_new_sentence_needs_no_forgiving(scene: Scene) -> None:
+    streams = [FakeRecognizer(final(0, 50, f"{number}."), LOST) for number in range(3)]
+    result = scene.run(*streams, FakeRecognizer(LOST), FakeRecognizer(final(0, 50, "3.")))
+    assert (result["text"], result["attempts"], result["resumes"]) == ("0. 1. 2. 3.", 1, 4)
+    assert scene.recognizers.returned == 5
+
+
+def test_one_that_was_forgiven_is_not_again_after_a_new_sentence(scene: Scene, view: JobView) -> None:
+    cut = FakeRecognizer(LOST)
+    scene.left(cut, FakeRecognizer(final(0, 50, "One."), LOST), cut, FakeRecognizer())
+    assert texts(view) == ["One."] and scene.recognizers.returned == 3
+
+
+def test_between_the_two_streams_there_is_a_pause_that_who_is_cancelled_does_not_wait_for(
+    scene: Scene, rules: Callable[..., JobSettings]
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_BACKOFF="3600", STENOPOOL_JOB_BACKOFF_MAX="3600")
+    began = time.monotonic()
+    with pytest.raises(Withdrawn):
+        scene.run(ActingRecognizer(lambda: scene.stop.ask(Cancelled(), at_once=False), LOST))
+    assert time.monotonic() - began < 30 and len(scene.opened) == 1
 
 
 @pytest.mark.parametrize("error", [Throttled("later", 7.0), ServerFault("x", 7.0)])
@@ -293,6 +342,168 @@ def test_what_nobody_foresaw_ends_the_job_as_it_is_explained(scene: Scene, view:
     error = scene.failed(OpenFailed("recognizer", OSError("no route")))
     assert error.args == ("internal_error", "OpenFailed.") and not error.retryable
     assert (view.fields()["state"], view.fields()["error"]) == ("failed", "OpenFailed.")
+
+
+# -- the account's quota -----------------------------------------------------------------------------------------------
+
+GENERAL = {
+    "throttled": FakeRecognizer(Throttled("later"), takes=0),
+    "throttled at the handshake": OpenFailed("recognizer", Throttled("later")),
+    "no connection": PoolTimeout("no recognizer free", 5.0, "leased 0, max 2", "ConnectFailed"),
+}
+"""What befalls all jobs of an account."""
+
+PARTICULAR = {
+    "a fault": FakeRecognizer(FAULT),
+    "cut twice": FakeRecognizer(LOST),
+    "all lent": PoolTimeout("no recognizer free", 5.0, "leased 2, max 2"),
+}
+"""What may be a job's own fault."""
+
+
+def in_vain(scene: Scene, place: str, *lent: Any, **options: Any) -> NotEnded:
+    """One attempt that waits for quota until its patience ends."""
+    scene.places.is_slow, scene.places.errors = True, [NoQuota(place)]
+    left = scene.left(*lent, **options)
+    scene.places.is_slow = False
+    return left
+
+
+def test_a_job_wishes_for_quota_as_its_message_says(scene: Scene) -> None:
+    scene.run(model="m", tenant="acme", account="second")
+    assert scene.places.wishes == [Wish(model="m", queue="transcribe", tenant="acme", account="second", place="")]
+    assert scene.places.stops == [scene.stop]
+
+
+def test_each_stream_has_a_slot_of_its_own(scene: Scene) -> None:
+    scene.run(FakeRecognizer(final(0, 100, "One."), LOST), FakeRecognizer(final(0, 100, "Two.")))
+    assert [(slot.ends, slot.is_had) for slot in scene.places.slots] == [([], False), (["well"], False)]
+
+
+def test_who_waits_for_quota_in_vain_goes_back_to_the_queue_for_a_while_and_has_not_begun(
+    scene: Scene, client: redis.Redis, view: JobView
+) -> None:
+    left = in_vain(scene, "default 17.25")
+
+    assert left.error is None and 1 <= left.seconds <= 3
+    fields = view.fields()
+    assert (fields["state"], fields["place"]) == ("queued", "default 17.25")
+    assert (fields["attempts"], fields["fruitless"]) == ("0", "0")
+    assert not {"error", "error_code", "ended_at"} & set(fields)
+    assert states(view) == ["running", "waiting for quota"]
+    assert scene.recognizers.borrowers == [] and not client.exists(KEYS.lease)
+
+
+def test_they_do_not_come_back_together(scene: Scene) -> None:
+    waits = [in_vain(scene, "default 7").seconds for _ in range(DRAWS)]
+    assert 1 <= min(waits) < 2 < max(waits) <= 3
+
+
+def test_it_keeps_its_place_and_hands_it_to_the_next_attempt(scene: Scene, view: JobView) -> None:
+    for place in ("default 7", "default 7.5", "second 1"):
+        in_vain(scene, place)
+
+    result = scene.run(FakeRecognizer(final(0, 100, "One.")))
+
+    assert [wish.place for wish in scene.places.wishes] == ["", "default 7", "default 7.5", "second 1"]
+    assert (result["attempts"], result["resumes"], result["usage"]["streams"]) == (1, 0, 1)
+    assert states(view) == ["running", "waiting for quota", "running", "succeeded"]
+    assert not {"place", "waiting_since"} & set(view.fields())
+
+
+def test_who_waits_but_a_moment_in_a_worker_tells_it_and_goes(scene: Scene, view: JobView) -> None:
+    def look() -> None:
+        seen.append(view.fields()["state"])
+
+    seen: list[str] = []
+    scene.places.is_slow = True
+    scene.run(ActingRecognizer(look, final(0, 100, "One.")))
+    assert seen == ["running"] and states(view) == ["running", "waiting for quota", "running", "succeeded"]
+
+
+def test_a_place_is_given_up_when_the_job_streams(scene: Scene, view: JobView) -> None:
+    in_vain(scene, "default 7")
+    scene.left(FakeRecognizer(final(0, 100, "One."), LOST), FakeRecognizer(FAULT))
+    assert "place" not in view.fields()
+    scene.run(FakeRecognizer())
+    assert [wish.place for wish in scene.places.wishes] == ["", "default 7", "", ""]
+
+
+def test_what_was_finished_before_it_had_to_wait_is_kept_and_so_is_the_moment_at_which_it_was_begun(
+    scene: Scene, view: JobView
+) -> None:
+    scene.places.errors = [None, NoQuota("default 7")]
+    scene.left(FakeRecognizer(final(0, 100, "One."), LOST))
+    fields = view.fields()
+    assert (fields["state"], fields["place"], texts(view)) == ("queued", "default 7", ["One."])
+    recording = FakeRecording()
+    result = scene.run(FakeRecognizer(final(0, 50, "Two.")), audio=[recording])
+    assert recording.asked == [100] and result["text"] == "One. Two."
+    assert view.fields()["started_at"] == fields["started_at"]
+
+
+def test_however_often_it_waits_in_vain_no_try_is_counted(scene: Scene, rules: Callable[..., JobSettings]) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES="0")
+    for _ in range(5):
+        in_vain(scene, "default 7")
+    assert scene.run()["attempts"] == 1
+
+
+def test_but_it_spends_the_time_that_a_job_has_so_that_there_is_an_end(scene: Scene, client: redis.Redis) -> None:
+    in_vain(scene, "default 7")
+    client.hset(KEYS.job, "started_at", time.time() - scene.rules.deadline - 1)
+    assert scene.failed().code == "deadline_passed"
+
+
+@pytest.mark.parametrize("why", [Cancelled, Drained])
+def test_who_is_to_stop_while_it_waits_leaves_as_ever(scene: Scene, view: JobView, why: Any) -> None:
+    scene.places.is_slow, scene.places.errors = True, [why()]
+    with pytest.raises(Withdrawn if why is Cancelled else NotEnded):
+        scene.run()
+    state = "cancelled" if why is Cancelled else "queued"
+    assert view.fields()["state"] == state and states(view) == ["running", "waiting for quota", state]
+
+
+@pytest.mark.parametrize("fault", GENERAL)
+def test_what_befalls_all_jobs_is_not_counted_however_often(
+    scene: Scene, rules: Callable[..., JobSettings], view: JobView, fault: str
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES="0")
+    for _ in range(5):
+        left = scene.left(GENERAL[fault])
+        assert left.error is not None and left.seconds <= scene.rules.backoff
+        fields = view.fields()
+        assert (fields["state"], fields["error_code"]) == ("queued", left.error.code)
+        assert (fields["attempts"], fields["fruitless"]) == ("0", "0")
+    result = scene.run(FakeRecognizer(final(0, 100, "One.")))
+    assert (result["attempts"], result["text"]) == (1, "One.")
+    assert states(view) == ["running", "queued"] * 5 + ["running", "succeeded"]
+
+
+@pytest.mark.parametrize("fault", PARTICULAR)
+def test_what_may_be_its_own_fault_is(
+    scene: Scene, rules: Callable[..., JobSettings], view: JobView, fault: str
+) -> None:
+    scene.rules = rules(STENOPOOL_JOB_RETRIES="1")
+    scene.left(PARTICULAR[fault])
+    for general in GENERAL.values():
+        scene.left(general)
+    in_vain(scene, "default 7")
+    scene.failed(PARTICULAR[fault])
+    assert view.fields()["attempts"] == "2"
+
+
+def test_a_redis_that_does_not_tell_the_quota_is_tried_again_later(scene: Scene, view: JobView) -> None:
+    scene.places.errors = [QuotaUnknown("ConnectionError")]
+    left = scene.left()
+    assert left.error is not None and left.error.code == "redis_unavailable"
+    assert (view.fields()["attempts"], scene.recognizers.borrowers) == ("1", [])
+
+
+def test_an_account_that_there_is_not_is_a_bad_request(scene: Scene) -> None:
+    scene.places.errors = [NoSuchAccount("account 'x' is not known to this worker; it has default.")]
+    error = scene.failed(account="x")
+    assert isinstance(error, BadInput) and error.code == "bad_request" and "it has default" in error.sentence
 
 
 # -- the audio ---------------------------------------------------------------------------------------------------------

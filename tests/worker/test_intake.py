@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 from redis.exceptions import ResponseError
 
 from worker import intake
-from worker.intake import LOOK_EVERY, Bell, Intake
+from worker.intake import LOOK_EVERY, Bell, Intake, by_weight
 
 NOTES = "unacked"
 Eventually = Callable[..., None]
@@ -189,12 +190,64 @@ def test_no_more_are_taken_than_there_is_room_for(
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_more_urgent_come_first_and_queues_take_turns(valkey: str, reader: Callable[..., Reader]) -> None:
+def test_the_more_urgent_come_first_and_those_of_a_queue_in_its_order(
+    valkey: str, reader: Callable[..., Reader]
+) -> None:
     sent(valkey, "late", queue="q", priority=9)
     sent(valkey, "q1", "q2", "q3", queue="q")
     sent(valkey, "r1", "r2", queue="r")
     sent(valkey, "between", queue="r", priority=4)
-    assert reader("q", "r").ids(7) == ["q1", "r1", "q2", "r2", "q3", "between", "late"]
+    found = reader("q", "r").ids(7)
+    assert [one for one in found if one.startswith("q")] == ["q1", "q2", "q3"]
+    assert [one for one in found if one.startswith("r")] == ["r1", "r2"]
+    assert found[5:] == ["between", "late"]
+
+
+@pytest.mark.parametrize("is_upside_down", [False, True])
+def test_of_the_queues_that_have_something_the_first_that_was_drawn_is_taken_from(
+    valkey: str, reader: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch, is_upside_down: bool
+) -> None:
+    monkeypatch.setattr(random, "expovariate", lambda rate: rate if is_upside_down else 1 / rate)
+    for queue in ("transcribe.bulk", "transcribe", "transcribe.interactive"):
+        sent(valkey, f"{queue} 1", f"{queue} 2", queue=queue)
+    found = reader("transcribe", "transcribe.bulk", "transcribe.interactive", "q").ids(6)
+    order = ["transcribe.interactive", "transcribe", "transcribe.bulk"]
+    queues = order[::-1] if is_upside_down else order
+    assert found == [f"{queue} {number}" for queue in queues for number in (1, 2)]
+
+
+DRAWN = 20_000
+"""Draws of an order that a test looks at. A share of them is off by no more than 0.004, with the usual luck."""
+
+
+@pytest.mark.parametrize(
+    ("queues", "shares"),
+    [
+        (["transcribe.interactive", "transcribe", "transcribe.bulk"], [8 / 13, 4 / 13, 1 / 13]),
+        (["transcribe.bulk", "transcribe.interactive"], [1 / 9, 8 / 9]),
+        (["transcribe.bulk", "celery"], [1 / 5, 4 / 5]),
+        (["q", "r", "celery", "transcribe"], [1 / 4] * 4),
+        (["q"], [1.0]),
+    ],
+)
+def test_a_queue_is_the_first_as_often_as_its_weight_says(queues: list[str], shares: list[float]) -> None:
+    random.seed(1)
+    drawn = [by_weight(queues) for _ in range(DRAWN)]
+    assert all(sorted(order) == sorted(queues) for order in drawn)
+    for queue, share in zip(queues, shares, strict=True):
+        assert sum(order[0] == queue for order in drawn) / DRAWN == pytest.approx(share, abs=0.015)
+
+
+def test_nobody_starves_behind_a_queue_that_is_never_empty(valkey: str, reader: Callable[..., Reader]) -> None:
+    urgent = [str(number) for number in range(160)]  # of which all come before it once in a hundred million runs
+    sent(valkey, *urgent, queue="transcribe.interactive")
+    sent(valkey, "bulk", queue="transcribe.bulk")
+    found = reader("transcribe.interactive", "transcribe.bulk").ids(161)
+    assert found.index("bulk") < 160 and [one for one in found if one != "bulk"] == urgent
+
+
+def test_where_there_is_no_queue_there_is_no_order() -> None:
+    assert by_weight([]) == []
 
 
 @pytest.mark.parametrize("queue", ["q", "r"])
@@ -525,7 +578,7 @@ def test_what_is_no_message_is_thrown_away_and_harms_no_other(
     valkey: str, client: redis.Redis, reader: Callable[..., Reader], caplog: pytest.LogCaptureFixture, rubbish: bytes
 ) -> None:
     client.lpush("r", rubbish)
-    sent(valkey, "a")
+    sent(valkey, "a", queue="r")
     taker = reader("q", "r", room=2)
     assert taker.ids(1) == ["a"]
     sent(valkey, "b")

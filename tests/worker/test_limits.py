@@ -21,6 +21,12 @@ def figures(**changed: int) -> dict[str, Any]:
         ({"waiting": 1}, "", ("bandwidth",), ("bandwidth", "pool")),
         ({"waiting": 1, "leased": 0}, "ConnectFailed", ("quota",), ("quota", "service")),
         ({"waiting": 1}, "ConnectFailed", (), ("service",)),
+        ({"waiting": 0, "quota_waiting": 1}, "", (), ("quota",)),
+        ({"waiting": 0, "quota_waiting": 0}, "", (), ()),
+        ({"waiting": 0, "quota_waiting": 1}, "", ("quota", "cpu"), ("quota", "cpu")),
+        ({"waiting": 0, "quota_waiting": 2}, "", ("cpu",), ("quota", "cpu")),
+        ({"waiting": 1, "quota_waiting": 1}, "", (), ("quota", "pool")),
+        ({"waiting": 1, "quota_waiting": 1}, "ConnectFailed", (), ("quota", "service")),
     ],
 )
 def test_what_limits_a_process_is_told_from_its_figures(
@@ -47,7 +53,7 @@ STRAIN = {"late_share": 0.042, "blocked_share": 0.5, "late_ms_max": 70, "blocked
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
-        ("quota", ["rate limit", "starts refused in 30 s: 12", "have the limit raised"]),
+        ("quota", ["starts refused in 30 s: 12", "wait for it: 0", "STENOPOOL_QUOTA_STREAMS", "stenopool quota"]),
         ("bandwidth", ["50.0% of the time its streams waited", "longest 1200 ms", "bandwidth"]),
         ("cpu", ["4.2% of the audio was sent more than 50 ms late", "most 70 ms", "(-c)", "machines"]),
         ("service", ["ConnectFailed", "stenopool doctor"]),
@@ -56,6 +62,11 @@ STRAIN = {"late_share": 0.042, "blocked_share": 0.5, "late_ms_max": 70, "blocked
 def test_a_limit_is_told_with_its_measure_and_its_cure(limit: str, words: list[str]) -> None:
     said = cure(limit, figures() | STRAIN | {"last_error": "ConnectFailed"})
     assert [word for word in words if word not in said] == []
+
+
+def test_the_quota_is_told_with_the_jobs_that_wait_for_it() -> None:
+    said = cure("quota", figures(quota_waiting=7))
+    assert "starts refused in 30 s: 0, jobs that wait for it: 7" in said
 
 
 @pytest.mark.parametrize(

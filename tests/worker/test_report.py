@@ -145,6 +145,18 @@ def test_together_counts_are_summed_and_of_times_the_worst_is_kept() -> None:
     }
 
 
+def test_together_the_figures_of_the_quota_are_summed() -> None:
+    one: Report = {"quota_slots": 2, "quota_waiting": 1, "quota_refused": 3, "quota_wait_seconds_total": 1.5}
+    two: Report = {"quota_slots": 1, "quota_waiting": 4, "quota_refused": 0, "quota_wait_seconds_total": 2.0}
+    found = together([one, two, {}])  # and one of another version
+    assert {name: found[name] for name in one} == {
+        "quota_slots": 3,
+        "quota_waiting": 5,
+        "quota_refused": 3,
+        "quota_wait_seconds_total": 3.5,
+    }
+
+
 def test_together_each_limit_is_named_once() -> None:
     found = together([{"limits": "quota"}, {"limits": "quota,pool"}, {}])
     assert found["limits"] == "quota,pool"
@@ -230,6 +242,14 @@ def test_a_limit_is_told_to_the_log_once_with_its_cure_and_when_it_has_gone(capl
     reporting.tell()
     assert said(caplog, logging.INFO) == ["no longer limited by quota"]
     assert len(said(caplog, logging.WARNING)) == 1
+
+
+def test_jobs_that_wait_for_quota_are_a_limit_too(caplog: pytest.LogCaptureFixture) -> None:
+    reporting = reporter(FakePool(quota_waiting=4))
+    assert reporting.report()["limits"] == "quota"
+    reporting.tell()
+    (warning,) = said(caplog, logging.WARNING)
+    assert warning.startswith("limited by quota: ") and "jobs that wait for it: 4" in warning
 
 
 def test_making_a_reporter_starts_nothing() -> None:

@@ -2,6 +2,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from emulator.background import BackgroundEmulator
 from tasks.job.pulse import JobPulse
 from tasks.job.record import JobRecord
 from worker import lifecycle, runtime
+from worker.quota import Wish
 from worker.runtime import Runtime
 from worker.sizing import with_spare
 from worker.stops import Cancelled, LeaseLost, Stop
@@ -23,8 +25,8 @@ Given = Callable[..., Settings]
 
 def test_making_a_runtime_opens_nothing(given: Given) -> None:
     house = Runtime(given(), streams=3)
-    assert house.pool.stats()["size"] == 0
-    assert repr(house) == f"<Runtime pid {os.getpid()}, 3 streams, {house.pool!r}>"
+    assert house.accounts.all[0].pool.stats()["size"] == 0
+    assert repr(house) == f"<Runtime pid {os.getpid()}, 3 streams, {house.accounts.all[0].pool!r}>"
     house.close(0.1)
 
 
@@ -49,19 +51,116 @@ def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone(fresh: Given
 @pytest.mark.parametrize(
     ("signal", "concurrency"), [("celery.concurrency.thread", 3), ("celery.concurrency.gevent", 3), (None, 1)]
 )
-def test_each_pool_kind_warms_by_its_own_signal(fresh: Given, signal: str | None, concurrency: int) -> None:
+def test_each_pool_kind_warms_by_its_own_signal(
+    fresh: Given, valkey: str, client: redis.Redis, signal: str | None, concurrency: int
+) -> None:
     with BackgroundEmulator() as emulator:
-        fresh(DASHSCOPE_WEBSOCKET_BASE_URL=emulator.url, DASHSCOPE_API_KEY="k", STENOPOOL_POOL_WARM_SPREAD="0")
+        fresh(
+            STENOPOOL_REDIS_URL=valkey,
+            DASHSCOPE_WEBSOCKET_BASE_URL=emulator.url,
+            DASHSCOPE_API_KEY="k",
+            STENOPOOL_POOL_WARM_SPREAD="0",
+        )
         if signal is None:
             lifecycle.warm_child()
         else:
             kind: Any = type("TaskPool", (), {"__module__": signal})
             lifecycle.begin(SimpleNamespace(pool_cls=kind, concurrency=concurrency))
-        runtime.runtime().pool.wait(10)
+        runtime.runtime().accounts.all[0].pool.wait(10)
         assert emulator.logbook.wait_until(lambda book: book.connections == with_spare(concurrency))
         lifecycle.cool_child()
         assert emulator.logbook.wait_until(lambda book: book.connections_open == 0)
         lifecycle.cool()
+
+
+# -- the accounts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def several(given: Given, tmp_path: Path) -> Given:
+    """Settings of two accounts: the vendor's own, and one that differs in all."""
+
+    def loaded(**variables: str) -> Settings:
+        (tmp_path / "accounts.toml").write_text(
+            '[second]\napi_key = "sk-second"\nurl = "wss://second.example/x"\nworkspace_id = "w2"\n'
+            "streams = 7\nstarts_per_second = 3.0\nopens_per_second = 4.0\n"
+        )
+        usual = {
+            "STENOPOOL_ACCOUNTS_FILE": "accounts.toml",
+            "DASHSCOPE_API_KEY": "sk-own",
+            "DASHSCOPE_WORKSPACE_ID": "w1",
+            "DASHSCOPE_WEBSOCKET_BASE_URL": "wss://own.example/x",
+            "DASHSCOPE_CONNECTION_TIMEOUT": "7",
+        }
+        return given(**usual | variables)
+
+    return loaded
+
+
+def test_each_account_has_its_own_address_and_key_and_the_settings_other_limits(several: Given) -> None:
+    settings = several()
+    own, second = (runtime.endpoint(settings, account) for account in settings.accounts())
+    assert (own.url, own.api_key, own.workspace_id) == ("wss://own.example/x", "sk-own", "w1")
+    assert (second.url, second.api_key, second.workspace_id) == ("wss://second.example/x", "sk-second", "w2")
+    assert own.connect_timeout == second.connect_timeout == 7.0
+    assert own.write_timeout == second.write_timeout == settings.upstream.write_timeout
+
+
+def test_an_account_without_an_address_of_its_own_is_where_the_vendor_s_is(given: Given, tmp_path: Path) -> None:
+    (tmp_path / "accounts.toml").write_text('[second]\napi_key = "sk-second"\n')
+    settings = given(STENOPOOL_ACCOUNTS_FILE="accounts.toml", DASHSCOPE_WEBSOCKET_BASE_URL="wss://own.example/x")
+    (second,) = settings.accounts()
+    found = runtime.endpoint(settings, second)
+    assert (found.url, found.workspace_id) == ("wss://own.example/x", None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "allowed"),
+    [
+        ({}, (None, 20.0, 20.0)),
+        ({"STENOPOOL_POOL_OPENS_PER_SECOND": "9"}, (None, 20.0, 9.0)),
+        ({"STENOPOOL_QUOTA_OPENS_PER_SECOND": "50"}, (None, 20.0, 50.0)),
+        ({"STENOPOOL_QUOTA_STREAMS": "200", "STENOPOOL_QUOTA_STARTS_PER_SECOND": "1.5"}, (200, 1.5, 20.0)),
+    ],
+)
+def test_an_account_may_do_what_it_says_itself_and_else_what_the_settings_say(
+    several: Given, variables: dict[str, str], allowed: tuple[float | None, ...]
+) -> None:
+    house = Runtime(several(**variables), streams=3)
+    own, second = (account.quota.ledger.allowance for account in house.accounts.all)
+    assert (own.streams, own.starts_per_second, own.opens_per_second) == allowed
+    assert (second.streams, second.starts_per_second, second.opens_per_second) == (7, 3.0, 4.0)
+    assert [account.name for account in house.accounts.all] == ["default", "second"]
+    house.close(0.1)
+
+
+def test_all_accounts_of_a_process_share_its_loop_and_its_figures_and_open_nothing(several: Given) -> None:
+    house = Runtime(several(), streams=3)
+    assert all(one.hooks.loop is house.loop and one.hooks.load is house.load for one in house.accounts.all)
+    assert [one.pool.stats()["size"] for one in house.accounts.all] == [0, 0]
+    first, second = (one.pool for one in house.accounts.all)
+    assert repr(house) == f"<Runtime pid {os.getpid()}, 3 streams, {first!r}, {second!r}>"
+    house.close(0.1)
+
+
+def test_while_a_job_is_watched_the_slots_of_all_accounts_are_renewed(
+    several: Given, valkey: str, client: redis.Redis, eventually: Callable[..., None]
+) -> None:
+    house, stop = Runtime(several(STENOPOOL_REDIS_URL=valkey), streams=1), Stop()
+    record, pulse = running(client, stop)
+    slots = "stenopool:quota:{second}:m:slots"
+    with (
+        house.watch(record.keys.cancel, stop, pulse),
+        house.accounts.place(Wish(model="m", account="second"), stop, lambda: None),
+    ):
+        scores: Any = client.zrange(slots, 0, -1, withscores=True)
+        ((who, until),) = scores
+        eventually(lambda: (client.zscore(slots, who) or 0) > until, "a beat")
+    house.close(10)
+    assert not client.exists(slots)
+
+
+# -- a job -------------------------------------------------------------------------------------------------------------
 
 
 class FakeFigures:
@@ -103,7 +202,8 @@ def test_a_job_that_is_watched_hears_that_it_is_cancelled_and_afterwards_nothing
             stop.wait(10)
     house.close(10)
     later.check()
-    assert repr(house.stops) == "<Stops 0 jobs>" and repr(house.beat) == "<Beat carried 1, followed 0>"
+    assert repr(house.stops) == "<Stops 0 jobs>"
+    assert repr(house.beat) == "<Beat carried 2, followed 0>"  # the stops, and the account's quota
 
 
 def test_a_job_that_is_watched_hears_that_another_worker_has_it(given: Given, valkey: str, client: redis.Redis) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,7 +77,7 @@ def figures(**changed: Any) -> Report:
 
 
 def test_a_process_that_holds_its_recognisers_itself_is_asked_directly(warm: runtime.Runtime) -> None:
-    warm.pool.wait(10)
+    warm.accounts.all[0].pool.wait(10)
     (name, found), *others = steps.recognizers(state("thread")).items()
     assert warm.reporter is not None and name == warm.reporter.process.name and not others
     assert (found["worker"], found["pool"], found["streams"]) == ("celery@h", "threads", 2)
@@ -110,8 +111,16 @@ def test_the_recognisers_of_a_process_can_be_made_more_or_fewer(cold: runtime.Ru
     for size in (7, 1):
         answer = steps.resize_recognizers(state("thread"), size=str(size))
         assert answer == {"ok": f"keeps {size} recognisers, opens at most {size}"}
-        sizes = cold.pool.stats()
+        sizes = cold.accounts.all[0].pool.stats()
         assert (sizes["min_size"], sizes["max_size"]) == (size, size)
+
+
+def test_all_accounts_pools_are_resized_alike(fresh: Given, tmp_path: Path) -> None:
+    (tmp_path / "accounts.toml").write_text('[second]\napi_key = "sk-second"\n')
+    fresh(STENOPOOL_ACCOUNTS_FILE="accounts.toml", DASHSCOPE_API_KEY="sk-own")
+    house = runtime.runtime(streams=2)
+    assert "ok" in steps.resize_recognizers(state("thread"), size="7")
+    assert [account.pool.stats()["min_size"] for account in house.accounts.all] == [7, 7]
 
 
 def test_more_than_can_be_kept_warm_is_refused(cold: runtime.Runtime) -> None:
@@ -121,10 +130,10 @@ def test_more_than_can_be_kept_warm_is_refused(cold: runtime.Runtime) -> None:
 
 @pytest.mark.parametrize("size", [None, "", "0", "-1", "many", "1.5", "10001", "²"])
 def test_a_size_that_cannot_be_is_refused(cold: runtime.Runtime, size: object) -> None:
-    before = cold.pool.stats()["min_size"]
+    before = cold.accounts.all[0].pool.stats()["min_size"]
     answer = steps.resize_recognizers(state("thread"), size=size)
     assert answer == {"error": "give the number of recognisers to keep, from 1 to 10000"}
-    assert cold.pool.stats()["min_size"] == before
+    assert cold.accounts.all[0].pool.stats()["min_size"] == before
 
 
 def test_children_are_not_resized_but_told_how_to(reports: Reports) -> None:
@@ -232,8 +241,12 @@ def test_celery_s_own_list_of_revoked_jobs_is_not_used(jobs: redis.Redis) -> Non
 
 
 def test_the_rows_are_flat_and_named_for_people(reports: Reports) -> None:
-    reports.post("celery@h:1", figures(leased=1, created=3, reused=7, borrow_seconds_p95=0.0004, limits="quota"))
-    reports.post("celery@h:2", figures(idle=1, created=1, connect_seconds_p95=0.25, max_size=3, discarded=1))
+    reports.post(
+        "celery@h:1", figures(leased=1, created=3, reused=7, borrow_seconds_p95=0.0004, limits="quota", quota_slots=3)
+    )
+    reports.post(
+        "celery@h:2", figures(idle=1, created=1, connect_seconds_p95=0.25, max_size=3, discarded=1, quota_waiting=4)
+    )
     assert steps.RecognizerFigures(None).info(state("prefork", 1, 2).consumer.controller) == {
         "recognizers leased": 1,
         "recognizers idle": 1,
@@ -246,7 +259,15 @@ def test_the_rows_are_flat_and_named_for_people(reports: Reports) -> None:
         "recognizers borrow p95 ms": 0.4,
         "recognizers connect p95 ms": 250.0,
         "recognizers limits": "quota",
+        "quota slots": 3,
+        "quota waiting": 4,
     }
+
+
+def test_what_a_child_of_another_version_does_not_report_is_0(reports: Reports) -> None:
+    reports.post("celery@h:1", figures())
+    found = steps.RecognizerFigures(None).info(state("prefork", 1).consumer.controller)
+    assert (found["quota slots"], found["quota waiting"]) == (0, 0)
 
 
 def test_without_a_limit_the_row_says_none(warm: runtime.Runtime) -> None:

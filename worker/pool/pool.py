@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from worker.pool.book import Book, Chores
 from worker.pool.chores import Chore, Close, Open, Report, Wake
@@ -26,6 +26,10 @@ from worker.pool.ticket import Ticket
 
 A = TypeVar("A")
 T = TypeVar("T")
+Admit: TypeAlias = Callable[[Callable[[], bool]], None]
+"""Waits until one more may be opened, as long as anything outside has a say in that. It is given what to ask whether
+somebody waits for it, and may raise as an open does."""
+
 log = logging.getLogger("worker.pool")
 
 # An interrupt can strike between the decision to wake somebody and the waking: then he looks up by himself after this.
@@ -40,10 +44,17 @@ class Pool(Generic[T]):
     """
 
     def __init__(
-        self, name: str, hooks: Hooks[T], policy: Policy, *, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        hooks: Hooks[T],
+        policy: Policy,
+        *,
+        admit: Admit = lambda is_wanted: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._hooks = hooks
+        self._admit = admit
         self._clock = clock
         self._book: Book[T] = Book(name, policy)
         self._start_afresh()
@@ -230,6 +241,8 @@ class Pool(Generic[T]):
             return
         began = self._clock()
         try:
+            self._admit(lambda: len(self._book.line) > 0)
+            began = self._clock()
             resource = self._hooks.open()
         except BaseException as exc:  # gevent.Timeout is no Exception; whatever it was, the slot must come free
             error = exc

@@ -4,11 +4,12 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
 from worker.recognition.conversation import Limits
 from worker.recognition.endpoint import Endpoint
-from worker.recognition.errors import MissingApiKey, NoSpeech, Throttled
+from worker.recognition.errors import ConnectFailed, MissingApiKey, NoSpeech, ServerFault, ServiceError, Throttled
 from worker.recognition.load import Load
 from worker.recognition.loop import Loop
 from worker.recognition.probe import warm_up
@@ -21,6 +22,45 @@ SENDING: Final = 5.0
 """Seconds of a warm-up task beside the waits that have a limit of their own."""
 
 
+class Turn(Protocol):
+    """Leave to run one task."""
+
+    def ended(self, *, well: bool) -> None: ...
+
+    def refused(self, retry_after: float | None) -> None: ...
+
+
+class Gate(Protocol):
+    """What an account allows, by shape: who watches over it is told how connections fare, and asked for tasks."""
+
+    def opened(self) -> None: ...
+
+    def failed(self, *, refused: bool, retry_after: float | None) -> None: ...
+
+    def warm_up(self, model: str) -> AbstractContextManager[Turn | None]:
+        """Leave for a warm-up task; None: not now."""
+        ...
+
+
+class OpenGate:
+    """Where nobody watches."""
+
+    def opened(self) -> None:
+        pass
+
+    def failed(self, *, refused: bool, retry_after: float | None) -> None:
+        pass
+
+    def warm_up(self, model: str) -> AbstractContextManager[Turn | None]:
+        return contextlib.nullcontext(self)
+
+    def ended(self, *, well: bool) -> None:
+        pass
+
+    def refused(self, retry_after: float | None) -> None:
+        pass
+
+
 class RecognizerHooks:
     """Makes recognizers for one endpoint and judges whether they are still good.
 
@@ -28,12 +68,23 @@ class RecognizerHooks:
 
     With `warm_up_model` a new recognizer has done a task of that model before it is handed out. A model that calls a
     tone a task without speech cannot be used for that: each warm-up would end its connection, and the pool would open
-    for ever. After the first time the warm-up is left out.
+    for ever. After the first time the warm-up is left out; and where the gate gives no leave for it.
+    Hooks of several endpoints share what `loop` and `load` they are given.
     """
 
-    def __init__(self, endpoint: Endpoint, limits: Limits | None = None, warm_up_model: str | None = None) -> None:
-        self.loop = Loop()
-        self.load = Load(more=self.loop.figures)
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits | None = None,
+        warm_up_model: str | None = None,
+        *,
+        gate: Gate | None = None,
+        loop: Loop | None = None,
+        load: Load | None = None,
+    ) -> None:
+        self.loop = loop or Loop()
+        self.load = load or Load(more=self.loop.figures)
+        self._gate = gate or OpenGate()
         self._endpoint = endpoint
         self._limits = limits or Limits()
         self._warm_up_model = warm_up_model
@@ -77,21 +128,41 @@ class RecognizerHooks:
         began = time.monotonic()
         try:
             transport = WebSocketTransport.connect(self._endpoint)
-        except Throttled:
-            self.load.throttled()
+        except (ConnectFailed, ServerFault, Throttled) as error:
+            self._failed(error)
             raise
+        self._gate.opened()
         logger.info("connected to %s in %.0f ms", self._endpoint.host, 1000 * (time.monotonic() - began))
         return Recognizer(transport, self._limits, loop=self.loop, load=self.load)
 
     def _warm(self, model: str) -> Recognizer:
         recognizer = self._connected()
-        began = time.monotonic()
         with contextlib.ExitStack() as unless_warm:
             unless_warm.callback(self.close, recognizer)
-            warm_up(recognizer, model, deadline=began + self._limits.started + self._limits.finished + SENDING)
+            with self._gate.warm_up(model) as turn:
+                if turn is not None:
+                    self._hear(recognizer, model, turn)
             unless_warm.pop_all()
-        logger.info("warmed up with %s in %.0f ms", model, 1000 * (time.monotonic() - began))
         return recognizer
+
+    def _hear(self, recognizer: Recognizer, model: str, turn: Turn) -> None:
+        began = time.monotonic()
+        try:
+            warm_up(recognizer, model, deadline=began + self._limits.started + self._limits.finished + SENDING)
+        except Throttled as error:
+            turn.refused(error.retry_after)
+            raise
+        except ServiceError:
+            turn.ended(well=False)
+            raise
+        turn.ended(well=True)
+        logger.info("warmed up with %s in %.0f ms", model, 1000 * (time.monotonic() - began))
+
+    def _failed(self, error: ConnectFailed | ServerFault | Throttled) -> None:
+        if isinstance(error, Throttled):
+            self.load.throttled()
+        refused = not isinstance(error, ConnectFailed)
+        self._gate.failed(refused=refused, retry_after=getattr(error, "retry_after", None))
 
     def _leave_out_warm_up(self, model: str) -> None:
         with self._lock:

@@ -29,17 +29,37 @@ ENDS: dict[str, Write] = {
     "cancelled": lambda record: record.cancelled(),
 }
 
+UNBEGUN: dict[str, Write] = {
+    "uncounted": lambda record: record.waiting("throttled", "Later.", counted=False),
+    "not_begun": lambda record: record.not_begun("default 7"),
+}
+
 LEFT: dict[str, Write] = {
     **ENDS,
+    **UNBEGUN,
     "waiting": lambda record: record.waiting("throttled", "Later."),
     "handed_back": lambda record: record.handed_back(),
 }
 
-WRITES: dict[str, Write] = {
-    **LEFT,
-    "note": lambda record: record.note(duration_ms=2000),
+
+def went(record: JobRecord) -> None:
+    """As one goes who has told that he waits for quota."""
+    record._is_waiting = True
+    record.goes()
+
+
+QUIET: dict[str, Write] = {
     "partial": lambda record: record.partial({"text": "i"}),
     "final": lambda record: record.final(said(record.checkpoint.count)),
+    "waits": lambda record: record.waits(),
+    "goes": went,
+}
+"""Without Redis, these fail no job."""
+
+WRITES: dict[str, Write] = {
+    **LEFT,
+    **QUIET,
+    "note": lambda record: record.note(duration_ms=2000),
 }
 
 
@@ -351,6 +371,158 @@ def test_one_that_is_handed_back_after_a_new_sentence_gives_no_try_for_nothing(m
     assert claimed(make()).fruitless == 1
 
 
+# -- waiting for quota -------------------------------------------------------------------------------------------------
+
+
+def told(view: JobView) -> list[str]:
+    """The states of which those who follow the job have not been told yet."""
+    return [data["state"] for _, data in view.events()]
+
+
+def test_that_a_job_waits_for_quota_and_that_it_goes_is_told_once(record: JobRecord, view: JobView) -> None:
+    for _ in range(3):
+        record.waits()
+    fields = view.fields()
+    assert fields["state"] == "running" and abs(float(fields["waiting_since"]) - time.time()) < 5
+    for _ in range(3):
+        record.goes()
+    assert told(view) == ["running", "waiting for quota", "running"]
+    assert not {"waiting_since", "place"} & set(view.fields())
+
+
+def test_who_did_not_wait_tells_nothing_when_he_goes_and_asks_nothing_of_redis(
+    record: JobRecord, client: redis.Redis, view: JobView
+) -> None:
+    before = reads(client)
+    record.goes()
+    assert reads(client) - before == 1 and told(view) == ["running"]
+
+
+def test_who_waited_later_on_tells_it_again(record: JobRecord, view: JobView) -> None:
+    for _ in range(2):
+        record.waits()
+        record.goes()
+    assert told(view) == ["running"] + ["waiting for quota", "running"] * 2
+
+
+def test_one_that_was_not_begun_is_queued_and_keeps_its_place(
+    record: JobRecord, make: Make, client: redis.Redis, view: JobView
+) -> None:
+    record.not_begun("default 17.25")
+    fields = view.fields()
+    assert (fields["state"], fields["place"]) == ("queued", "default 17.25")
+    assert float(fields["queued_at"]) > 1e9 and not {"error", "error_code", "ended_at"} & set(fields)
+    assert told(view) == ["running", "waiting for quota"] and not client.exists(KEYS.lease)
+    claim = claimed(make())
+    assert (claim.is_waiting, claim.place) == (True, "default 17.25")
+
+
+def test_that_it_waits_is_told_once_over_all_its_attempts(make: Make, view: JobView) -> None:
+    for number in range(3):
+        record = make()
+        claim = claimed(record)
+        assert (claim.is_waiting, claim.place) == (number > 0, f"default {number - 1}" if number else "")
+        record.waits()
+        record.not_begun(f"default {number}")
+    record = make()
+    claimed(record)
+    assert view.fields()["state"] == "running" and told(view) == ["running", "waiting for quota"]
+    record.goes()
+    assert told(view) == ["running"] and not {"waiting_since", "place"} & set(view.fields())
+    record.handed_back()
+    claim = claimed(make())
+    assert (claim.is_waiting, claim.place) == (False, "") and told(view) == ["queued", "running"]
+
+
+@pytest.mark.parametrize("left", UNBEGUN)
+def test_a_try_that_was_none_counts_for_nothing(make: Make, view: JobView, left: str) -> None:
+    for _ in range(3):
+        record = make()
+        claim = claimed(record)
+        assert (claim.attempt, claim.fruitless) == (1, 1)
+        LEFT[left](record)
+        fields = view.fields()
+        assert (fields["attempts"], fields["fruitless"]) == ("0", "0")
+
+
+@pytest.mark.parametrize("left", UNBEGUN)
+def test_it_takes_nothing_off_what_was_counted_before(make: Make, view: JobView, left: str) -> None:
+    record = make()
+    began = claimed(record).started_at
+    record.waiting("server_fault", "Later.")
+    for _ in range(3):
+        record = make()
+        claim = claimed(record)
+        assert (claim.attempt, claim.fruitless) == (2, 2)
+        assert claim.started_at == pytest.approx(began, abs=1e-5)
+        LEFT[left](record)
+        assert (view.fields()["attempts"], view.fields()["fruitless"]) == ("1", "1")
+
+
+@pytest.mark.parametrize("left", UNBEGUN)
+def test_after_a_new_sentence_it_gives_no_try_for_nothing(make: Make, view: JobView, left: str) -> None:
+    record = make()
+    claimed(record)
+    record.final(said(0))
+    LEFT[left](record)
+    assert view.fields()["fruitless"] == "0"
+    assert claimed(make()).fruitless == 1
+
+
+@pytest.mark.parametrize("left", UNBEGUN)
+def test_however_often_it_is_left_the_deadline_counts_from_the_first_time(make: Make, view: JobView, left: str) -> None:
+    began = None
+    for _ in range(3):
+        record = make()
+        claimed(record)
+        began = began or view.fields()["started_at"]
+        LEFT[left](record)
+    assert view.fields()["started_at"] == began
+
+
+def test_one_that_is_not_counted_says_why_it_failed(record: JobRecord, view: JobView) -> None:
+    record.waiting("throttled", "Later.", counted=False)
+    fields = view.fields()
+    assert (fields["state"], fields["error_code"], fields["error"]) == ("queued", "throttled", "Later.")
+    assert view.events()[-1] == ("state", {"state": "queued", "error_code": "throttled", "error": "Later."})
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_job_that_has_ended_waits_for_nothing(record: JobRecord, make: Make, view: JobView, end: str) -> None:
+    record.not_begun("default 7")
+    record = make()
+    claimed(record)
+    ENDS[end](record)
+    assert not {"waiting_since", "place"} & set(view.fields())
+    assert told(view) == ["running", "waiting for quota", end]
+
+
+@pytest.mark.parametrize("act", ["waits", "goes"])
+def test_without_redis_nobody_is_told_of_it_and_the_job_goes_on(nowhere: redis.Redis, make: Make, act: str) -> None:
+    QUIET[act](make(nowhere))
+
+
+def test_a_wait_whose_answer_was_lost_is_told_once_and_so_is_its_end(
+    fickle: FickleRedis, make: Make, view: JobView
+) -> None:
+    record = make(fickle)
+    claimed(record)
+    fickle.deaf = 1
+    record.waits()
+    record.waits()
+    record.goes()
+    assert told(view) == ["running", "waiting for quota", "running"]
+
+
+def test_a_wait_that_nobody_could_be_told_of_has_no_end_either(fickle: FickleRedis, make: Make, view: JobView) -> None:
+    record = make(fickle)
+    claimed(record)
+    fickle.away = 1
+    record.waits()
+    record.goes()
+    assert told(view) == ["running"] and "waiting_since" not in view.fields()
+
+
 # -- going on ----------------------------------------------------------------------------------------------------------
 
 
@@ -413,8 +585,10 @@ def test_the_next_write_makes_record_and_sentences_anew(
     fields = view.fields()
     kept = sentences + (write == "final")
     assert view.sentences() == [said(number) for number in range(kept)]
-    assert [fields[name] for name in ("audio", "worker", "attempts", "started_at")] == [
-        before[name] for name in ("audio", "worker", "attempts", "started_at")
+    if write in UNBEGUN:
+        before |= {"attempts": "0"}
+    assert [fields.get(name) for name in ("audio", "worker", "attempts", "started_at")] == [
+        before.get(name) for name in ("audio", "worker", "attempts", "started_at")
     ]
     assert fields["state"] == (write if write in ENDS else "queued" if write in LEFT else "running")
     assert fields["duration_ms"] == ("2000" if write in ("note", "succeeded") else "1234")
@@ -579,7 +753,10 @@ def test_what_waited_is_written_before_the_job_is_left(
     LEFT[left](record)
     assert view.sentences() == [said(0)]
     kinds = [data.get("state", kind) for kind, data in view.events()]
-    assert kinds == ["running", "final", left if left in ENDS else "queued"]
+    if left == "not_begun":
+        assert kinds == ["running", "waiting for quota", "final"]
+    else:
+        assert kinds == ["running", "final", left if left in ENDS else "queued"]
 
 
 def test_a_sentence_that_both_threads_send_is_kept_once(
@@ -635,7 +812,7 @@ def test_an_outage_after_the_other_costs_no_sentence_while_job_and_heartbeat_bot
     assert "beat" not in {thread.name for thread in set(threading.enumerate()) - others}
 
 
-@pytest.mark.parametrize("write", [name for name in WRITES if name not in ("final", "partial")])
+@pytest.mark.parametrize("write", [name for name in WRITES if name not in QUIET])
 def test_all_else_is_an_error_that_passes(nowhere: redis.Redis, make: Make, write: str) -> None:
     record = make(nowhere)
     record.final(said(0))
@@ -709,7 +886,8 @@ def test_every_method_is_one_round_trip(make: Make, client: redis.Redis) -> None
                 claimed(record)
             before = reads(client)
             act(record)
-            assert reads(client) - before == 2 or not learnt, name  # and one for asking
+            trips = 2 if name == "not_begun" else 1  # it tells first that it waits
+            assert reads(client) - before == trips + 1 or not learnt, name  # and one for asking
 
 
 def test_to_go_on_takes_one_more(record: JobRecord, make: Make, client: redis.Redis) -> None:

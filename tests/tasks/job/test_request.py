@@ -20,6 +20,7 @@ def test_the_audio_alone_is_a_request() -> None:
         1.0,
         False,
     )
+    assert (request.account, request.tenant) == (None, "")
     assert JobRequest.parse((), {"audio": "https://h/a.mp3"}) == request
 
 
@@ -35,12 +36,25 @@ def test_the_audio_alone_is_a_request() -> None:
         ({"parameters": []}, "parameters is not valid"),
         ({"channels": "three"}, "channels is not valid"),
         ({"model": ""}, "model is not valid"),
+        ({"account": ""}, "account is not valid"),
+        ({"account": "x" * 41}, "account is not valid"),
+        ({"account": 7}, "account is not valid"),
+        ({"tenant": "x" * 65}, "tenant is not valid"),
+        ({"tenant": None}, "tenant is not valid"),
+        ({"tenant": "\ud83d"}, "tenant is not valid"),
         ({"parameters": {"sample_rate": 8000}}, "parameters.sample_rate cannot be set"),
     ],
 )
 def test_a_wrong_option_is_named(options: dict[str, Any], said: str) -> None:
     code, sentence = refused("https://h/a.mp3", **options)
     assert code == "bad_request" and sentence.startswith(said) and sentence.endswith(".")
+
+
+def test_a_job_can_name_an_account_and_a_tenant_which_the_service_is_not_told() -> None:
+    request = JobRequest.parse(("a",), {"account": "x" * 40, "tenant": "é" * 64})
+    assert (request.account, request.tenant) == ("x" * 40, "é" * 64)
+    assert request.wire_parameters() == JobRequest.parse(("a",), {}).wire_parameters()
+    assert JobRequest.parse(("a",), {"account": None, "tenant": ""}) == JobRequest.parse(("a",), {})
 
 
 @pytest.mark.parametrize(("args", "options"), [((), {}), (("a", "b"), {}), (("a",), {"audio": "b"}), ((7,), {})])

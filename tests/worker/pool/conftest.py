@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,7 +207,7 @@ def make_pool(hooks: FakeHooks) -> Iterator[Callable[..., Pool[FakeResource]]]:
         usual = {"min_size": 1, "max_size": 1, "lease_timeout": PATIENCE, "backoff_first": 0.001}
         usual["opens_per_second"] = math.inf
         policy = Policy(**usual | limits)
-        pools.append(Pool("thing", hooks, policy, **({"clock": clock} if clock else {})))
+        pools.append(Pool("thing", hooks, policy, clock=clock or time.monotonic))
         return pools[-1]
 
     yield make
