@@ -42,9 +42,7 @@ ENDED = {b"succeeded", b"failed", b"cancelled"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a run. `used` is the share of the allowed streams while jobs waited; rates are the most of any
-    second.
-    """
+    """What became of a run. `used_streams` and `used_starts` are the shares of what is allowed, while jobs waited."""
 
     states: Counter[str]
     spent: int
@@ -53,7 +51,8 @@ class Outcome:
     starts: int
     refused: int
     streams_max: int
-    used: float
+    used_streams: float
+    used_starts: float
     per_second: dict[str, list[int]]
 
     @property
@@ -128,6 +127,8 @@ class Fleet:
         tasks = self.book.tasks
         let_in = [task for task in tasks if not (task.code or "").startswith("Throttling")]
         summary = self.book.summary()
+        spans = self._spans(let_in)
+        waited = sum(end - begin for begin, end in spans) or 1.0
         return Outcome(
             states=Counter((state or b"").decode() for state in self._fields("state")),
             spent=sum(max(0, int(attempts or 1) - 1) for attempts in self._fields("attempts")),
@@ -135,9 +136,19 @@ class Fleet:
             starts=len(let_in),
             refused=summary["refused"],
             streams_max=summary["streams_max"],
-            used=used(let_in, self._looks),
+            used_streams=_busy(let_in, spans) / (STREAMS * waited),
+            used_starts=_begun(let_in, spans) / (STARTS * waited),
             per_second=summary["per_second"],
         )
+
+    def _spans(self, tasks: Sequence[TaskRecord]) -> list[tuple[float, float]]:
+        """When jobs waited, from the moment at which all streams could be taken."""
+        full = sorted(task.began for task in tasks)[STREAMS - 1]
+        return [
+            (now, then)
+            for (now, waits), (then, wait_too) in pairwise(self._looks)
+            if waits and wait_too and now >= full
+        ]
 
     def close(self) -> None:
         for worker in self.workers:
@@ -185,16 +196,14 @@ def fleet(stack: Stack, database: int, *, shares: bool, workers: int = 4, pool: 
         made.close()
 
 
-def used(tasks: Sequence[TaskRecord], looks: Sequence[tuple[float, bool]]) -> float:
-    """The share of the allowed streams that was used while jobs waited, from the moment at which all could be taken."""
-    full = sorted(task.began for task in tasks)[STREAMS - 1]
-    spans = [(now, then) for (now, waits), (then, wait_too) in pairwise(looks) if waits and wait_too and now >= full]
-    return _busy(tasks, spans) / (STREAMS * sum(end - begin for begin, end in spans))
-
-
 def _busy(tasks: Sequence[TaskRecord], spans: Sequence[tuple[float, float]]) -> float:
     """Seconds that all streams together lasted within these spans of time."""
     return sum(max(0.0, min(task.ended or end, end) - max(task.began, begin)) for task in tasks for begin, end in spans)
+
+
+def _begun(tasks: Sequence[TaskRecord], spans: Sequence[tuple[float, float]]) -> int:
+    """How many began within these spans."""
+    return sum(begin <= task.began < end for task in tasks for begin, end in spans)
 
 
 def recording(folder: Path, seconds: float) -> Path:

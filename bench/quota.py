@@ -18,6 +18,11 @@ from emulator.stack import Stack
 
 JOBS, QUICK_JOBS = 500, 60
 SECONDS = 1.0
+"""Of a job whose streams are short of room: twelve of them at once are fewer than may begin in a second."""
+
+SHORTER = 0.3
+"""Seconds of a job whose starts are short."""
+
 LONGER = 3.0
 """Seconds of a job of the outage, so that some are cut in their midst."""
 
@@ -35,7 +40,8 @@ COLUMNS = (
     "refused",
     "refused %",
     "streams max",
-    "used %",
+    "streams used %",
+    "starts used %",
     "starts/s max",
     "opens/s max",
 )
@@ -43,9 +49,10 @@ NOTES = (
     f"4 workers, threads, {AT_ONCE} jobs at once each. The emulator allows {STREAMS} streams at once, {STARTS} starts "
     f"and {OPENS} opens in a second, and refuses everything for {PENALTY:g} s to who crosses a rate.",
     "each for itself: the same workers, each of which believes that it has the account alone.",
-    f"used: of the {STREAMS} streams, while jobs waited, from the moment at which all could be taken. tries lost: "
-    "attempts beyond the first of each job; those of a killed worker's jobs are made again. The seconds of the second "
-    "case end with the killed worker's jobs, whose messages come back after STENOPOOL_VISIBILITY_TIMEOUT (30 s).",
+    f"used: of the {STREAMS} streams, and of the {STARTS} starts a second, while jobs waited, from the moment at which "
+    "all streams could be taken; one of the two is what jobs wait for. tries lost: attempts beyond the first of each "
+    "job; those of a killed worker's jobs are made again, when their messages come back after "
+    "STENOPOOL_VISIBILITY_TIMEOUT (30 s).",
     "opens: connections asked for, those that were refused included.",
 )
 
@@ -99,7 +106,8 @@ def row(what: str, quota: str, found: Outcome) -> tuple[str, ...]:
         str(found.refused),
         f"{100 * found.refused_share:.1f}",
         str(found.streams_max),
-        f"{100 * found.used:.1f}" if what != "outage" else "-",
+        f"{100 * found.used_streams:.1f}" if what != "outage" else "-",
+        f"{100 * found.used_starts:.1f}" if what != "outage" else "-",
         str(max(found.per_second["starts"])),
         str(max(found.per_second["upgrades"])),
     )
@@ -134,7 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     jobs, away = (QUICK_JOBS, QUICK_AWAY) if options.quick else (JOBS, AWAY)
     cases = {
-        f"{jobs} jobs": (jobs, SECONDS, steady),
+        f"{jobs} jobs of {SECONDS:g} s": (jobs, SECONDS, steady),
+        f"{jobs} jobs of {SHORTER:g} s": (jobs, SHORTER, steady),
         "worker killed": (jobs, SECONDS, killed),
         "outage": (OUTAGE_JOBS if not options.quick else jobs, LONGER, outage(away)),
     }

@@ -51,6 +51,10 @@ class Slot(Protocol):
         """Return when the next one may begin."""
         ...
 
+    def began(self) -> None:
+        """The service has let the stream begin."""
+        ...
+
     def ended(self, *, well: bool) -> None:
         """The service has ended the stream."""
         ...
@@ -104,14 +108,14 @@ class Stream:
                 reused = recognizer.connected_at < asked
                 try:
                     with started(place.slot, self.stop):
-                        self._over(recognizer)
+                        self._over(recognizer, place.slot)
                     return reused
                 except STALE:
                     if recognizer.took_audio or not reused:
                         raise
             with self._lent(place.recognizers, fresh=True) as recognizer:
                 with started(place.slot, self.stop):
-                    self._over(recognizer)
+                    self._over(recognizer, place.slot)
             return False
 
     @contextmanager
@@ -125,7 +129,7 @@ class Stream:
                 raise
             yield recognizer
 
-    def _over(self, recognizer: Recognizer) -> None:
+    def _over(self, recognizer: Recognizer, slot: Slot) -> None:
         self.watch.reach("leased")
         transcribing = recognizer.transcribe(
             model=self.request.model,
@@ -142,6 +146,7 @@ class Stream:
                 for event in events:
                     self.meter.heard += 1
                     if isinstance(event, Started):
+                        slot.began()
                         self.meter.begin(recognizer)
                     elif isinstance(event, Partial | Final):
                         self.watch.reach("heard")

@@ -123,7 +123,7 @@ class FakeSlot:
     """
 
     def __init__(self) -> None:
-        self.starts = 0
+        self.starts = self.begun = 0
         self.ends: list[str] = []
         self.refusals: list[float | None] = []
         self.errors: list[Exception | None] = []
@@ -134,6 +134,9 @@ class FakeSlot:
         error = self.errors.pop(0) if self.errors else None
         if error is not None:
             raise error
+
+    def began(self) -> None:
+        self.begun += 1
 
     def ended(self, *, well: bool) -> None:
         self.ends.append("well" if well else "badly")

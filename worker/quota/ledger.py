@@ -8,7 +8,7 @@ from typing import Any, Literal
 import redis
 
 from config.queues import CLASSES, class_of
-from worker.quota.scripts import ASK, GIVE_BACK, LOOK, OPEN, OPEN_FAILED, OPENED, REFUSED, RENEW, TURN
+from worker.quota.scripts import ASK, GIVE_BACK, LOOK, OPEN, OPEN_FAILED, OPENED, PUT_OFF, REFUSED, RENEW, TURN
 from worker.script import Call
 
 PREFIX = "stenopool:quota:"
@@ -48,12 +48,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a slot was given, and in how many seconds its start is; when this process is to look again, None if it
-    need not; and the place in line, if it stands there.
+    """Whether a slot was given, and in how many seconds its start is; how far (microseconds) all starts were put off by
+    then; when this process is to look again, None if it need not; and the place in line, if it stands there.
     """
 
     given: bool
     start_in: float
+    shift: int
     look_in: float | None
     place: str
 
@@ -69,8 +70,8 @@ class Ledger:
     def ask(self, who: str, wish: Wish, weight: float, mode: Literal["wait", "try"]) -> Answer:
         """Ask for a slot; again with the same name, how it stands."""
         own = (CLASSES.index(class_of(wish.queue)) + 1, wish.tenant, weight, wish.place, mode)
-        given, start, look, place = self._lane(ASK, wish.model, who, *own).run(self._redis)
-        return Answer(bool(given), start / 1e6, _seconds(look), place.decode())
+        given, start, shift, look, place = self._lane(ASK, wish.model, who, *own).run(self._redis)
+        return Answer(bool(given), start / 1e6, shift, _seconds(look), place.decode())
 
     def give_back(self, model: str, who: str, *, linger: float = 0.0, well: bool = False) -> float | None:
         """A slot, or a place in line; seconds until this process is to look again."""
@@ -81,10 +82,16 @@ class Ledger:
         """Serve the lines. Seconds until the next time."""
         return _seconds(self._lane(LOOK, model).run(self._redis))
 
-    def turn(self, model: str) -> tuple[bool, float]:
-        """Another start: whether it was given, and the seconds until it, or until it makes sense to ask again."""
-        given, wait = self._lane(TURN, model).run(self._redis)
-        return bool(given), wait / 1e6
+    def turn(self, model: str) -> tuple[bool, float, int]:
+        """Another start: whether it was given, the seconds until it, or until it makes sense to ask again; and how far
+        all were put off by then.
+        """
+        given, wait, shift = self._lane(TURN, model).run(self._redis)
+        return bool(given), wait / 1e6, shift
+
+    def put_off(self, model: str, shift: int, late: float) -> None:
+        """A start that was given when all were put off by `shift` came late by so many seconds."""
+        self._lane(PUT_OFF, model, shift, round(1e6 * late)).run(self._redis)
 
     def refused(self, model: str, retry_after: float | None) -> None:
         """The service refused a start."""

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -25,17 +25,24 @@ Look = Callable[[], float | None]
 """Looks after a line. Returns the seconds after which it is to look again, or None: others do."""
 
 
+class Start(NamedTuple):
+    """When a stream may begin (monotonic seconds), and how far (microseconds) all starts were put off by then."""
+
+    at: float
+    shift: int
+
+
 class Ticket:
     """One job that waits: told once when to start, by whoever serves its line."""
 
     def __init__(self) -> None:
         self.number = uuid.uuid4().hex[:16]
-        self.start_at: float | None = None
-        """Monotonic seconds; None while it waits."""
+        self.start: Start | None = None
+        """None while it waits."""
         self._bell = threading.Event()
 
     def __repr__(self) -> str:
-        return f"<Ticket {self.number}, {'waits' if self.start_at is None else 'has a slot'}>"
+        return f"<Ticket {self.number}, {'waits' if self.start is None else 'has a slot'}>"
 
     def sleep(self, seconds: float) -> bool:
         """Until it is woken, but not longer. Whether it was."""
@@ -126,11 +133,11 @@ class Mailbox:
         return make()
 
     def _deliver(self, text: bytes) -> None:
-        number, delay = text.decode().split()
+        number, delay, shift = text.decode().split()
         with self._lock:
             ticket = self._tickets.get(number)
         if ticket is not None:
-            ticket.start_at = time.monotonic() + int(delay) / 1e6
+            ticket.start = Start(time.monotonic() + int(delay) / 1e6, int(shift))
             ticket.wake()
 
     def _wake_all(self) -> None:

@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import redis
 
 from worker.quota.ledger import Answer, Ledger, Wish
-from worker.quota.mailbox import Mailbox, Ticket
+from worker.quota.mailbox import Mailbox, Start, Ticket
 from worker.script import Call
 from worker.stops import Stop
 
@@ -38,11 +38,16 @@ LATE = 0.015
 MOST_TURNS = 5
 """So many turns may be missed; then the machine is too busy to keep any, and the start is made all the same."""
 
-USED = float("-inf")
-"""A start that was made: another stream needs another."""
+USUAL = 32
+"""So many of the newest starts say how long it usually takes until the service has let one begin: the least of them."""
+
+SLACK = 0.02
+"""Seconds more than usual that do no harm, because starts are a little further apart than they need be."""
 
 LINGER = 1.0
 """Seconds that a slot stays taken whose stream was broken off: the service has yet to notice."""
+
+COUNTED = ("waits", "returned", "refused", "late_starts", "put_off")
 
 A = TypeVar("A")
 log = logging.getLogger("worker.quota")
@@ -63,26 +68,31 @@ class QuotaUnknown(Exception):
 class Slot:
     """The right to run one stream after the other, one at a time, each begun at its own moment."""
 
-    def __init__(self, quota: "Quota", model: str, start_at: float) -> None:
+    def __init__(self, quota: "Quota", model: str, start: Start) -> None:
         self.linger = 0.0
         self.well = False
         self._quota = quota
         self._model = model
-        self._start_at = start_at
+        self._start = start
+        self._is_used = False
 
     def await_start(self, stop: Stop) -> None:
         """Return when the stream may begin. Raises QuotaUnknown, and as `Stop.linger`."""
+        if self._is_used:
+            self._start = self._quota.turn(self._model, stop)
         for _ in range(MOST_TURNS):
-            time.sleep(max(0.0, self._start_at - time.monotonic()))
-            if time.monotonic() - self._start_at <= LATE:
+            time.sleep(max(0.0, self._start.at - time.monotonic()))
+            if time.monotonic() - self._start.at <= LATE:
                 break
-            if self._start_at != USED:
-                self._quota.count("late_starts")
-            self._start_at = self._quota.turn(self._model, stop)
+            self._quota.count("late_starts")
+            self._start = self._quota.turn(self._model, stop)
         else:
-            time.sleep(max(0.0, self._start_at - time.monotonic()))  # late or not, but never early
-        self._start_at = USED
-        self.linger = LINGER
+            time.sleep(max(0.0, self._start.at - time.monotonic()))  # late or not, but never early
+        self._is_used, self.linger = True, LINGER
+
+    def began(self) -> None:
+        """The service has let it begin. If that took longer than usual, those that follow are put off."""
+        self._quota.began(self._model, self._start)
 
     def ended(self, *, well: bool) -> None:
         """The service itself has ended the stream: it is one less from now on."""
@@ -120,6 +130,7 @@ class Quota:
         self._telling: list[str] = []
         self._counts: Counter[str] = Counter()
         self._waited = 0.0
+        self._took: deque[float] = deque(maxlen=USUAL)
 
     def __repr__(self) -> str:
         held = sum(map(len, self._held.values()))
@@ -160,13 +171,23 @@ class Quota:
             time.sleep(random.uniform(0.2, 0.5))
         yield None
 
-    def turn(self, model: str, stop: Stop) -> float:
-        """The moment (monotonic seconds) of another start for who has a slot."""
+    def turn(self, model: str, stop: Stop) -> Start:
+        """Another start for who has a slot."""
         while True:
-            given, wait = self._answered(lambda: self.ledger.turn(model), stop)
+            given, wait, shift = self._answered(lambda: self.ledger.turn(model), stop)
             if given:
-                return time.monotonic() + wait
+                return Start(time.monotonic() + wait, shift)
             stop.linger(min(wait, RETRY_EVERY))
+
+    def began(self, model: str, start: Start) -> None:
+        """The service has just let a stream begin that was to start then."""
+        took = time.monotonic() - start.at
+        with self._lock:
+            self._took.append(took)
+            late = took - min(self._took) - SLACK
+        if late > 0:
+            self.count("put_off")
+            self._unless_away(lambda: self.ledger.put_off(model, start.shift, late))
 
     def refused(self, model: str, retry_after: float | None) -> None:
         self.count("refused")
@@ -186,7 +207,7 @@ class Quota:
     def figures(self) -> dict[str, int | float]:
         """Flat: what there is now, and what has happened since the process began."""
         with self._lock:
-            counted = {f"quota_{name}": self._counts[name] for name in ("waits", "returned", "refused", "late_starts")}
+            counted = {f"quota_{name}": self._counts[name] for name in COUNTED}
             held = sum(map(len, self._held.values()))
             now = {"quota_slots": held, "quota_waiting": self._waiting.total()}
             return {**now, **counted, "quota_wait_seconds_total": self._waited}
@@ -209,31 +230,30 @@ class Quota:
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
-    def _await(self, ticket: Ticket, who: str, wish: Wish, stop: Stop, told: Callable[[], None], wait: bool) -> float:
-        """The moment of the start."""
+    def _await(self, ticket: Ticket, who: str, wish: Wish, stop: Stop, told: Callable[[], None], wait: bool) -> Start:
         self._mailbox.expect(ticket)
         answer = self._ask(who, wish, stop, "wait" if wait else "try")
         if answer.given:
-            return time.monotonic() + answer.start_in
+            return _start(answer)
         if not wait:
             raise NoQuota(answer.place)
         with self._standing(wish.model):
             return self._stand(ticket, who, replace(wish, place=answer.place), stop, told)
 
-    def _stand(self, ticket: Ticket, who: str, wish: Wish, stop: Stop, told: Callable[[], None]) -> float:
+    def _stand(self, ticket: Ticket, who: str, wish: Wish, stop: Stop, told: Callable[[], None]) -> Start:
         until = time.monotonic() + self._patience
         while (left := until - time.monotonic()) > 0:
-            start_at = self._mailed(ticket, min(left, ASK_EVERY), stop, told)
-            if start_at is not None:
-                return start_at
+            start = self._mailed(ticket, min(left, ASK_EVERY), stop, told)
+            if start is not None:
+                return start
             answer = self._ask(who, wish, stop, "wait")
             if answer.given:
-                return time.monotonic() + answer.start_in
+                return _start(answer)
         self.count("returned")
         raise NoQuota(wish.place)
 
-    def _mailed(self, ticket: Ticket, seconds: float, stop: Stop, told: Callable[[], None]) -> float | None:
-        """The moment of the start, if it is told within the time; None: it is time to ask."""
+    def _mailed(self, ticket: Ticket, seconds: float, stop: Stop, told: Callable[[], None]) -> Start | None:
+        """The start, if it is told within the time; None: it is time to ask."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             with stop.breaking(lambda _: ticket.wake()):
@@ -242,7 +262,7 @@ class Quota:
             if is_rung:
                 break
             told()
-        return ticket.start_at
+        return ticket.start
 
     def _ask(self, who: str, wish: Wish, stop: Stop, mode: Literal["wait", "try"]) -> Answer:
         weight = self._tenants.get(wish.tenant, 1.0)
@@ -300,3 +320,7 @@ class Quota:
         except redis.RedisError as error:
             log.info("account %s: Redis was not told (%s)", self.ledger.account, type(error).__name__)
             return None
+
+
+def _start(answer: Answer) -> Start:
+    return Start(time.monotonic() + answer.start_in, answer.shift)

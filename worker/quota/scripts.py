@@ -35,11 +35,12 @@ SILENCE: Final = 2_000_000
 OVERDUE: Final = 250_000
 """After this a duty is taken over."""
 
-CALM: Final = 10_000_000
+CALM: Final = 5_000_000
 """In this time half of a slow-down wears off."""
 
-PAUSE: Final = 500_000
-"""The first pause after a refusal; it doubles with the slow-down."""
+PAUSE: Final = 1_000_000
+"""The first pause after a refusal, at least: the service counts starts in a window of a second. It doubles with the
+slow-down."""
 
 SLOWEST: Final = 32
 """Most times that the pace is slower than what is allowed."""
@@ -89,7 +90,7 @@ end
 local function slow_down(key, of, asked, chance)
     if now >= of.hold then
         of.slow, of.slow_at = math.min(2 * slowness(of), {SLOWEST}), now
-        of.hold = now + {PAUSE} * of.slow / 2 * (0.5 + chance / 2)
+        of.hold = now + {PAUSE} * of.slow / 2 * (1 + chance / 2)
     end
     of.hold = math.floor(math.max(of.hold, now + asked))
     redis.call('HSET', key, 'slow', of.slow, 'slow_at', of.slow_at, 'hold', of.hold)
@@ -114,7 +115,7 @@ local LANE, SLOTS, FLOWS, ACCOUNT = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local streams, gap = tonumber(ARGV[1]), tonumber(ARGV[2])
 local weights = {{{", ".join(str(WEIGHTS[name]) for name in CLASSES)}}}
 local lane = read(LANE, 'seen', 'next', 'tick', 'virtual', 'hold', 'slow', 'slow_at', 'since', 'turns', 'before',
-    'class1', 'class2', 'class3', 'served1', 'served2', 'served3')
+    'shift', 'class1', 'class2', 'class3', 'served1', 'served2', 'served3')
 local account = read(ACCOUNT, 'is_out', 'probe')
 revive(SLOTS, lane.seen)
 redis.call('ZREMRANGEBYSCORE', SLOTS, '-inf', now)
@@ -187,7 +188,7 @@ local function serve(asker)
         local member, place = unpack(redis.call('ZPOPMIN', line(class)))
         waiting[class] = waiting[class] - 1
         local mailbox, ticket = string.match(member, '^([^.]*)%.(.*)$')
-        local mail = ticket .. ' ' .. string.format('%.0f', next_start() - now)
+        local mail = string.format('%s %.0f %.0f', ticket, next_start() - now, lane.shift)
         if member == asker or redis.call('PUBLISH', '{MAIL}' .. mailbox, mail) > 0 then
             local delay = give(member)
             if member == asker then given = delay end
@@ -209,7 +210,7 @@ local function leave()
         if not is_mine then due = lane.tick end
     end
     redis.call('HSET', LANE, 'seen', now, 'next', lane.next, 'tick', due, 'virtual', lane.virtual,
-        'since', lane.since, 'turns', lane.turns, 'before', lane.before,
+        'since', lane.since, 'turns', lane.turns, 'before', lane.before, 'shift', lane.shift,
         'class1', lane.class1, 'class2', lane.class2, 'class3', lane.class3,
         'served1', lane.served1, 'served2', lane.served2, 'served3', lane.served3)
     redis.call('EXPIRE', LANE, {KEPT})
@@ -237,12 +238,12 @@ elseif not first() and wait() <= 0 then
 end
 given = serve(member) or given
 redis.call('HSET', LANE, 'streams', streams, 'gap', gap)
-return {given and 1 or 0, given or 0, leave(), redis.call('ZSCORE', line(class), member) or place}
+return {given and 1 or 0, given or 0, lane.shift, leave(), redis.call('ZSCORE', line(class), member) or place}
 """
 )
 """Asks for a slot. ARGV: who (mailbox.ticket), the class, the tenant, the tenant's weight, the place kept from before,
-and `wait` or `try`: whether to stand in line. Answers: given or not, the time until the start, the time until this
-process is to look again (-1: another one does), and the place in line."""
+and `wait` or `try`: whether to stand in line. Answers: given or not, the time until the start, how far all starts were
+put off by then, the time until this process is to look again (-1: another one does), and the place in line."""
 
 GIVE_BACK = Script(
     _LANE
@@ -277,11 +278,23 @@ TURN = Script(
 local early = too_early()
 local given = early <= 0 and start()
 redis.call('HSET', LANE, 'seen', now, 'next', lane.next)
-return {given and 1 or 0, math.floor(given or early)}
+return {given and 1 or 0, math.floor(given or early), lane.shift}
 """
 )
 """Another start for who has a slot: he missed his, or has to begin again. Answers: given or not, and the time until the
-start, or until it makes sense to ask again."""
+start, or until it makes sense to ask again; and how far all starts were put off by then."""
+
+PUT_OFF = Script(
+    _LANE
+    + """
+local more = math.min(tonumber(ARGV[3]) - lane.shift, 0) + tonumber(ARGV[4])
+if more > 0 then
+    redis.call('HSET', LANE, 'seen', now, 'next', lane.next + more, 'shift', lane.shift + more)
+end
+"""
+)
+"""A start came late to the service, and what follows must not come too close: all are put off by as much, once for all
+that were late together. ARGV: how far starts were put off when this one was given; how late it came."""
 
 REFUSED = Script(
     _LANE

@@ -13,7 +13,7 @@ from tests.fakes import FakeClock
 from worker.pool.book import Book
 from worker.pool.entry import Entry
 from worker.pool.policy import Policy
-from worker.pool.pool import Pool
+from worker.pool.pool import Admit, Pool
 from worker.pool.ticket import Ticket
 
 PATIENCE = 10.0  # for threads: never reached unless something is broken
@@ -203,11 +203,12 @@ def make_desk(clock: FakeClock) -> Callable[..., Desk]:
 def make_pool(hooks: FakeHooks) -> Iterator[Callable[..., Pool[FakeResource]]]:
     pools: list[Pool[FakeResource]] = []
 
-    def make(clock: Callable[[], float] | None = None, **limits: Any) -> Pool[FakeResource]:
+    def make(clock: Callable[[], float] | None = None, admit: Admit | None = None, **limits: Any) -> Pool[FakeResource]:
         usual = {"min_size": 1, "max_size": 1, "lease_timeout": PATIENCE, "backoff_first": 0.001}
         usual["opens_per_second"] = math.inf
         policy = Policy(**usual | limits)
-        pools.append(Pool("thing", hooks, policy, clock=clock or time.monotonic))
+        given: dict[str, Any] = {"admit": admit} if admit else {}
+        pools.append(Pool("thing", hooks, policy, clock=clock or time.monotonic, **given))
         return pools[-1]
 
     yield make

@@ -51,7 +51,7 @@ def quota(valkey: str, client: redis.Redis, quick: None) -> Iterator[Quotas]:
             *,
             url: str = valkey,
             tenants: dict[str, float] | None = None,
-            patience: float = PATIENCE,
+            patience: float = 1000.0,
             redis_patience: float = PATIENCE,
             **allowance: Any,
         ) -> Quota:

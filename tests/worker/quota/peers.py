@@ -79,6 +79,7 @@ class Redis:
 class Mail:
     ticket: str
     start_in: float
+    shift: int
 
 
 class Peer:
@@ -145,5 +146,5 @@ class Peer:
 
     @staticmethod
     def _opened(text: str) -> Mail:
-        ticket, delay = text.split()
-        return Mail(ticket, int(delay) / SECOND)
+        ticket, delay, shift = text.split()
+        return Mail(ticket, int(delay) / SECOND, int(shift))

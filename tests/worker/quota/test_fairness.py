@@ -137,15 +137,15 @@ def test_who_comes_back_to_his_place_is_served_before_those_who_came_later(full:
 
 def test_a_place_is_worth_as_much_when_all_have_left_the_line_in_between(full: Peer, turns: Turns) -> None:
     """All wait, lose patience and go back to their queue for a while: a usual hour of long streams."""
-    places = []
-    for number in range(3):
-        places.append(full.ask(f"early-{number}").place)
-        full.give_back(f"early-{number}")
-    full.ask("later-1")
-    for number, place in reversed(list(enumerate(places))):
-        full.ask(f"again-{number}", place=place)
-    full.ask("later-2")
-    assert turns(full, 5) == ["again-0", "again-1", "again-2", "later-1", "later-2"]
+    places = {}
+    for name in ("y", "x", "w"):  # names do not help: of equals the first by name is served
+        places[name] = full.ask(f"early-{name}").place
+        full.give_back(f"early-{name}")
+    full.ask("b")
+    for name in ("w", "x", "y"):
+        full.ask(name, place=places[name])
+    full.ask("a")
+    assert turns(full, 5) == ["y", "x", "w", "b", "a"]
 
 
 def test_one_who_comes_back_late_does_not_let_newcomers_in_before_others(full: Peer, turns: Turns) -> None:

@@ -1,7 +1,8 @@
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -11,7 +12,7 @@ from tests.worker.quota.conftest import end
 from tests.worker.quota.peers import PATIENCE
 from worker.beat import impatient
 from worker.quota import Mailbox
-from worker.quota.mailbox import Ticket
+from worker.quota.mailbox import Start, Ticket
 from worker.quota.scripts import MAIL
 from worker.runtime import mail_client
 
@@ -45,6 +46,16 @@ def send(client: redis.Redis, box: Mailbox, text: str) -> int:
     return int(publish(MAIL + box.name, text))
 
 
+def hears(client: redis.Redis, box: Mailbox) -> None:
+    """Returns when all that was sent so far has been heard."""
+    ticket, until = expected(box), time.monotonic() + PATIENCE
+    while ticket.start is None:
+        assert time.monotonic() < until
+        send(client, box, f"{ticket.number} 0 0")
+        ticket.sleep(0.02)
+    box.forget(ticket)
+
+
 def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [one.message for one in caplog.records if one.name == "worker.quota" and one.levelno == level]
 
@@ -63,7 +74,7 @@ def test_a_ticket_sleeps_until_it_is_woken_and_then_again() -> None:
 def test_a_ticket_says_whether_it_has_a_slot() -> None:
     ticket = Ticket()
     assert repr(ticket) == f"<Ticket {ticket.number}, waits>"
-    ticket.start_at = 0.0
+    ticket.start = Start(0.0, 0)
     assert repr(ticket) == f"<Ticket {ticket.number}, has a slot>"
     assert Ticket().number != ticket.number and "." not in ticket.number + " "
 
@@ -82,28 +93,27 @@ def test_making_a_mailbox_starts_nothing_and_opening_it_twice_is_opening_it_once
 
 def test_mail_wakes_the_ticket_that_it_is_for(make: Boxes, client: redis.Redis) -> None:
     box, other = make(), make()
-    box.open(PATIENCE)
-    other.open(PATIENCE)
+    for one in (box, other):
+        one.open(PATIENCE)
+        hears(client, one)
     ticket, neighbour = expected(box), expected(box)
     assert repr(box) == f"<Mailbox {box.name}, 2 waiting>"
-    ticket.sleep(0)
-    neighbour.sleep(0)
-    assert send(client, box, f"{ticket.number} 1000000000000") == 1
+    assert send(client, box, f"{ticket.number} 1000000000000 5") == 1
     assert ticket.sleep(PATIENCE) and not neighbour.sleep(0)
-    assert ticket.start_at is not None and ticket.start_at > 1e6 - PATIENCE and neighbour.start_at is None
+    assert ticket.start is not None and neighbour.start is None
+    assert ticket.start.at > 1e6 - PATIENCE and ticket.start.shift == 5
 
 
 def test_mail_for_who_waits_no_more_is_nothing(make: Boxes, client: redis.Redis) -> None:
     box = make()
     box.open(PATIENCE)
+    hears(client, box)
     ticket, here = expected(box), expected(box)
     box.forget(ticket)
     box.forget(ticket)
-    ticket.sleep(0)
-    here.sleep(0)
-    send(client, box, f"{ticket.number} 0")
-    send(client, box, f"{here.number} 0")
-    assert here.sleep(PATIENCE) and ticket.start_at is None and not ticket.sleep(0)
+    send(client, box, f"{ticket.number} 0 0")
+    send(client, box, f"{here.number} 0 0")
+    assert here.sleep(PATIENCE) and ticket.start is None and not ticket.sleep(0)
 
 
 def test_mail_that_cannot_be_read_harms_none_that_comes_later(
@@ -113,9 +123,9 @@ def test_mail_that_cannot_be_read_harms_none_that_comes_later(
     box.open(PATIENCE)
     ticket = expected(box)
     send(client, box, "secret")
-    while ticket.start_at is None:
+    while ticket.start is None:
         assert ticket.sleep(PATIENCE)  # it subscribes anew
-        send(client, box, f"{ticket.number} 0")
+        send(client, box, f"{ticket.number} 0 0")
     assert said(caplog, logging.WARNING) == ["reading mail about quota failed (ValueError)"]
     assert "secret" not in caplog.text
 
@@ -126,13 +136,13 @@ def test_who_waits_is_woken_when_mail_may_have_been_lost(
 ) -> None:
     box = make(connect(valkey))
     box.open(PATIENCE)
-    ticket = expected(box)
+    ticket, kill = expected(box), cast(Any, client.execute_command)
     for _ in range(2):
+        hears(client, box)
         ticket.sleep(0)
-        kill: Any = client.execute_command
         assert kill("CLIENT", "KILL", "TYPE", "pubsub") >= 1
-        assert ticket.sleep(PATIENCE) and ticket.start_at is None
-    assert send(client, box, f"{ticket.number} 0") == 1
+        assert ticket.sleep(PATIENCE) and ticket.start is None
+    hears(client, box)
 
 
 def test_a_redis_that_is_away_is_tried_again(

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.worker.quota.peers import MODEL, PATIENCE, SECOND, Peer, Redis
 from worker.beat import impatient
 from worker.quota import NoQuota, Quota, QuotaUnknown, Slot, Wish
 from worker.quota import quota as quota_module
+from worker.quota.mailbox import Start
 from worker.stops import Cancelled, Drained, Stop
 
 Eventually = Callable[..., None]
@@ -227,6 +229,53 @@ def test_another_turn_is_waited_for(quota: Quotas, inside: Redis, restless: None
         assert inside.now() >= before and inside.lane()["next"] >= before + SECOND / 5
 
 
+# -- late to the service -----------------------------------------------------------------------------------------------
+
+
+def begin(quota: Quota, took: float, shift: int = 0) -> None:
+    """A stream has begun, so many seconds after its moment."""
+    quota.began(MODEL, Start(time.monotonic() - took, shift))
+
+
+def test_one_that_takes_longer_than_usual_puts_off_those_that_follow(quota: Quotas, inside: Redis) -> None:
+    assert (quota_module.USUAL, quota_module.SLACK) == (32, 0.02)
+    here = quota()
+    begin(here, 100.0)
+    assert inside.lane() == {} and here.figures()["quota_put_off"] == 0
+    begin(here, 150.0)
+    assert 40 * SECOND < inside.lane()["shift"] < 60 * SECOND and here.figures()["quota_put_off"] == 1
+    begin(here, 50.0)
+    assert here.figures()["quota_put_off"] == 1
+    shift = inside.lane()["shift"]
+    begin(here, 150.0, int(shift))
+    assert inside.lane()["shift"] > shift + 90 * SECOND
+
+
+def test_what_is_usual_is_what_the_newest_starts_took(quota: Quotas) -> None:
+    here = quota()
+    begin(here, 0.0)
+    for count in range(1, 32):
+        begin(here, 1000.0)
+        assert here.figures()["quota_put_off"] == count
+    begin(here, 900.0)
+    begin(here, 800.0)
+    assert here.figures()["quota_put_off"] == 31
+
+
+def test_a_job_is_told_with_its_slot_how_far_all_were_put_off(
+    quota: Quotas, job: Jobs, other: Peer, trusting: None, eventually: Eventually, inside: Redis
+) -> None:
+    here = quota()
+    other.ledger.put_off(MODEL, 0, 0.01)
+    waits = job(here)
+    eventually(lambda: inside.waiting() == 1, "it waits")
+    other.give_back("a")
+    assert waits.has_slot.wait(PATIENCE)
+    tries = here.slot(Wish(model="n"), Stop(), lambda: None)
+    with tries as slot:
+        assert waits.slot is not None and waits.slot._start.shift == 10_000 and slot._start.shift == 0
+
+
 # -- no more patience --------------------------------------------------------------------------------------------------
 
 
@@ -273,7 +322,7 @@ def test_one_that_does_not_wait_is_turned_away_at_once_and_not_counted(
 def test_who_is_asked_to_stop_at_once_waits_no_more_and_leaves_the_line(
     quota: Quotas, job: Jobs, other: Peer, trusting: None, eventually: Eventually, inside: Redis
 ) -> None:
-    here = quota()
+    here = quota(patience=1000.0)
     one = job(here)
     eventually(lambda: inside.waiting() == 1, "it waits")
     one.stop.ask(Cancelled())

@@ -159,6 +159,22 @@ def test_while_redis_was_away_no_slot_ran_out_whoever_comes_by_first(peer: Peers
             one.give_back(ticket)
 
 
+def test_a_sign_of_life_of_anybody_is_none_of_silence(peer: Peers, inside: Redis) -> None:
+    one = peer()
+    one.ask("a")
+    for act in (
+        lambda: one.renew(),
+        lambda: one.ask("b"),
+        lambda: one.ledger.turn("m"),
+        lambda: one.ledger.put_off("m", 0, 0.1),
+        lambda: one.ledger.look("m"),
+    ):
+        inside.elapse(1.5, alone=True)
+        before = inside.now()
+        act()
+        assert before <= inside.lane()["seen"] <= inside.now()
+
+
 def test_who_waits_is_served_when_a_slot_has_run_out_by_whoever_looks(peer: Peers, inside: Redis) -> None:
     dead, here = peer("dead"), peer("here")
     dead.ask("a")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from worker.quota import Slot, quota
+from worker.quota.mailbox import Start
 from worker.stops import Stop
 
 
@@ -17,13 +18,16 @@ class FakeQuota:
         self.last = 0.0
         self._turns = list(turns)
 
-    def turn(self, model: str, stop: Stop) -> float:
+    def turn(self, model: str, stop: Stop) -> Start:
         self.noted.append(f"turn of {model}")
         self.last = time.monotonic() + (self._turns.pop(0) if len(self._turns) > 1 else self._turns[0])
-        return self.last
+        return Start(self.last, len(self.noted))
 
     def count(self, event: str) -> None:
         self.noted.append(event)
+
+    def began(self, model: str, start: Start) -> None:
+        self.noted.append((model, start))
 
     def refused(self, model: str, retry_after: float | None) -> None:
         self.noted.append((model, retry_after))
@@ -41,7 +45,7 @@ def generous(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def slot(fake: FakeQuota, start_in: float) -> Slot:
     made: Any = Slot
-    found: Slot = made(fake, "m", time.monotonic() + start_in)
+    found: Slot = made(fake, "m", Start(time.monotonic() + start_in, 0))
     return found
 
 
@@ -96,3 +100,11 @@ def test_a_refusal_is_told_and_the_stream_does_not_linger() -> None:
     one.await_start(Stop())
     one.refused(7.0)
     assert fake.noted == [("m", 7.0)] and (one.linger, one.well) == (0.0, False)
+
+
+def test_when_a_stream_has_begun_the_start_that_it_had_is_told() -> None:
+    fake = FakeQuota(0.0)
+    one = slot(fake, LONG_GONE)
+    one.await_start(Stop())
+    one.began()
+    assert fake.noted[-1] == ("m", Start(fake.last, 2))

@@ -7,7 +7,7 @@ import redis
 from config.queues import BULK, INTERACTIVE, PLAIN_QUEUE, QUEUE
 from emulator.stack import free_port
 from worker.quota.ledger import Allowance, Ledger, Wish, account_key, lane_key
-from worker.quota.scripts import MAIL
+from worker.quota.scripts import CALM, MAIL
 from worker.quota.view import Account, Lane, Overview, View, estimate, recent
 
 MODEL = "paraformer-realtime-v2"
@@ -174,7 +174,7 @@ def test_a_slow_down_wears_off(look: Callable[[], Overview], ledger: Ledger, cli
     fill(ledger, 1)
     ledger.refused(MODEL, retry_after=None)
     moment = float(client.hget(lane_key("default", MODEL), "slow_at") or 0)
-    client.hset(lane_key("default", MODEL), mapping={"slow_at": moment - 20e6, "hold": moment})
+    client.hset(lane_key("default", MODEL), mapping={"slow_at": moment - 2 * CALM, "hold": moment})
     assert lane(look()).slower == pytest.approx(1.25, abs=0.02) and lane(look()).cool_down == 0.0
 
 

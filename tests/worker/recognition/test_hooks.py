@@ -2,13 +2,16 @@ import json
 import logging
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from emulator.background import BackgroundEmulator
 from emulator.faults import Fault
+from emulator.stack import free_port
 from worker.recognition import (
     Chunk,
+    ConnectFailed,
     ConnectionLost,
     Endpoint,
     Finished,
@@ -33,8 +36,8 @@ def make():
     """Hooks for the service at a URL; their I/O loops are stopped at the end."""
     made = []
 
-    def make(url, *args, api_key="k"):
-        made.append(RecognizerHooks(Endpoint(url=url, api_key=api_key), *args))
+    def make(url, *args, api_key="k", **shared):
+        made.append(RecognizerHooks(Endpoint(url=url, api_key=api_key), *args, **shared))
         return made[-1]
 
     yield make
@@ -257,3 +260,127 @@ def test_a_handshake_that_is_throttled_is_the_quota_s(emulator, hooks, status, l
     with pytest.raises((Throttled, ServerFault)):
         hooks.open()
     assert hooks.load.limits() == limits
+
+
+# ------------------------------------------------------------------------------------------------------------ gate
+
+
+class FakeGate:
+    """Gives leave for warm-up tasks, or not; notes what it is told, and what of a task before it ended."""
+
+    def __init__(self, gives_leave=True):
+        self.noted = []
+        self._gives_leave = gives_leave
+
+    def opened(self):
+        self.noted.append("opened")
+
+    def failed(self, *, refused, retry_after):
+        self.noted.append(("refused" if refused else "unreachable", retry_after))
+
+    @contextmanager
+    def warm_up(self, model):
+        self.noted.append(f"wants {model}")
+        try:
+            yield self if self._gives_leave else None
+        finally:
+            self.noted.append("left")
+
+    def ended(self, *, well):
+        self.noted.append("ended well" if well else "ended badly")
+
+    def refused(self, retry_after):
+        self.noted.append(("throttled", retry_after))
+
+
+def test_who_watches_is_told_of_each_connection(make, emulator):
+    gate = FakeGate()
+    hooks = make(emulator.url, gate=gate)
+    for times in (1, 2):
+        hooks.close(hooks.open())
+        assert gate.noted == ["opened"] * times
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "told"),
+    [
+        (Fault(kind="http_status", value=429), Throttled, ("refused", None)),
+        (Fault(kind="http_status", value=429, retry_after=7), Throttled, ("refused", 7.0)),
+        (Fault(kind="http_status", value=503), ServerFault, ("refused", None)),
+        (Fault(kind="http_status", value=503, retry_after=30), ServerFault, ("refused", 30.0)),
+    ],
+)
+def test_a_handshake_that_the_service_declines_is_told_with_the_time_that_it_asks_for(
+    make, emulator, fault, kind, told
+):
+    gate = FakeGate()
+    emulator.faults.add(fault)
+    with pytest.raises(kind):
+        make(emulator.url, gate=gate).open()
+    assert gate.noted == [told]
+
+
+def test_a_service_that_cannot_be_reached_is_told_as_such(make):
+    gate = FakeGate()
+    with pytest.raises(ConnectFailed):
+        make(f"ws://127.0.0.1:{free_port()}/x", gate=gate).open()
+    assert gate.noted == [("unreachable", None)]
+
+
+def test_a_key_that_is_not_accepted_says_nothing_of_the_service(make, emulator):
+    gate = FakeGate()
+    emulator.faults.add(Fault(kind="http_status", value=401))
+    with pytest.raises(Unauthorized):
+        make(emulator.url, gate=gate).open()
+    assert gate.noted == []
+
+
+def test_a_warm_up_asks_for_leave_and_tells_how_it_ended(make, emulator, caplog):
+    caplog.set_level(logging.INFO)
+    gate = FakeGate()
+    hooks = make(emulator.url, None, MODEL, gate=gate)
+    recognizer = hooks.open()
+    assert gate.noted == ["opened", f"wants {MODEL}", "ended well", "left"] and recognizer.tasks == 1
+    hooks.close(recognizer)
+
+
+def test_without_leave_a_recognizer_is_handed_out_that_has_done_no_task(make, emulator, caplog):
+    caplog.set_level(logging.INFO)
+    gate = FakeGate(gives_leave=False)
+    hooks = make(emulator.url, None, MODEL, gate=gate)
+    for times in (1, 2):
+        recognizer = hooks.open()
+        assert hooks.is_healthy(recognizer) and recognizer.tasks == 0
+        assert gate.noted == ["opened", f"wants {MODEL}", "left"] * times
+        hooks.close(recognizer)
+    assert outcomes(emulator) == [] and "warmed up" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "told"),
+    [
+        (Fault(kind="task_failed", value="Throttling.RateQuota"), Throttled, [("throttled", None)]),
+        (Fault(kind="task_failed", value="ModelNotFound"), UnknownModel, ["ended badly"]),
+        (Fault(kind="task_failed"), ServerFault, ["ended badly"]),
+        (Fault(kind="abort", at="audio"), ConnectionLost, []),
+        (Fault(kind="no_task_started"), UpstreamSilent, []),
+    ],
+)
+def test_a_warm_up_that_fails_is_told_if_the_service_itself_has_ended_it(make, emulator, fault, kind, told):
+    """Else it may not have noticed yet: the stream counts for a while."""
+    gate = FakeGate()
+    emulator.faults.add(fault)
+    with pytest.raises(kind):
+        make(emulator.url, Limits(started=0.5, finished=0.5), MODEL, gate=gate).open()
+    assert gate.noted == ["opened", f"wants {MODEL}", *told, "left"]
+    assert all_closed(emulator)
+
+
+def test_hooks_of_several_accounts_share_what_they_are_given(make, emulator):
+    first = make(emulator.url)
+    second = make(emulator.url, loop=first.loop, load=first.load)
+    assert second.loop is first.loop and second.load is first.load
+    recognizer = second.open()
+    warm_up(recognizer, MODEL, deadline=time.monotonic() + 10)
+    second.close(recognizer)
+    assert first.load.figures()["loop_messages"] > 0
