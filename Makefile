@@ -43,7 +43,7 @@ up: plain  ## the whole stack in the foreground: Valkey, emulator, worker, Flowe
 	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$(python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
 	honcho -e /dev/null start || [ $$? -eq 130 ]
 
-BENCHES = first_word sizes streams growth files jobs trips start
+BENCHES = first_word sizes streams growth files jobs trips start quota quota_cost
 
 bench: $(addprefix bench-,$(BENCHES))  ## every benchmark, each against its baseline in the same run; tables in bench/results
 
@@ -79,7 +79,7 @@ sdk: plain  ## the official dashscope SDK against the emulator
 	$(PYTEST) $(SDK)
 
 integration: compiled  ## real workers, compiled, under prefork, threads, gevent and solo; real speech; command line; Flower
-	$(PYTEST) tests/integration
+	COVERAGE_FILE=.coverage.integration $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report= tests/integration
 
 TABLE = --faults-table docs/faults.md
 

@@ -45,6 +45,8 @@ def draw(title: str, panels: Sequence[Panel], name: str) -> Path:
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for one, panel in zip(axes, panels, strict=False):
         _fill(one, panel)
+    for spare in axes[len(panels) :]:
+        spare.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
@@ -79,7 +81,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
 def _scale(axes: Axes, panel: Panel) -> None:
     if not panel.log:
         axes.set_xlim(left=0)
-        axes.set_ylim(0, 1.15 * max((y for line in panel.lines for _, y in line.points), default=1.0))
+        highest = max((y for line in panel.lines for _, y in line.points), default=1.0)
+        axes.set_ylim(0, 1.15 * max(highest, panel.limit[0] if panel.limit else 0.0))
         return
     axes.set_xscale("log")
     axes.set_yscale("log")

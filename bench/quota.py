@@ -129,7 +129,6 @@ def picture(found: dict[str, Outcome], away: float) -> None:
         for kind, title, limit in (
             ("upgrades", "Connections asked for", (float(OPENS), "allowed")),
             ("starts", "Recognitions begun", (float(STARTS), "allowed")),
-            ("refused", "Recognitions refused", None),
         )
     ]
     draw("A minute without the service: 4 workers of one account", panels, "quota")

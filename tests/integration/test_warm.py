@@ -71,7 +71,7 @@ def test_with_a_warm_up_model_each_connection_has_done_a_task_before_a_job_comes
 URL = "DASHSCOPE_WEBSOCKET_BASE_URL"
 
 
-def test_without_the_service_a_worker_starts_and_the_first_connection_serves_the_job_that_waits(
+def test_without_the_service_a_worker_starts_and_the_job_that_waits_is_served_when_it_comes(
     alone: Callable[..., Site], service: Callable[..., BackgroundEmulator], counter: Counter
 ) -> None:
     ports = {pool: free_port() for pool in POOLS}
@@ -83,7 +83,8 @@ def test_without_the_service_a_worker_starts_and_the_first_connection_serves_the
 
     for pool, job in jobs.items():
         assert job.get(timeout=60)["attempts"] == 1
-        assert [task.connection for task in emulators[pool].logbook.tasks] == [1]
+        (task,) = emulators[pool].logbook.tasks
+        assert task.connection <= kept(pool, 1)
 
 
 def test_without_redis_a_worker_warms_and_serves_when_it_comes(

@@ -2,7 +2,6 @@
 service is away by one probe of all workers.
 """
 
-import contextlib
 import logging
 import random
 import threading
@@ -20,6 +19,9 @@ PATIENCE = 60.0
 LOOK_EVERY = 0.5
 """Seconds of one wait at most: somebody may have begun to wait for the connection."""
 
+SLOWLY = 1.0
+"""Seconds, about, from one open to the next in a process that does not know what others open."""
+
 WARM_UP_PATIENCE = 5.0
 """Seconds that a warm-up task waits for quota. After that the connection has to do without."""
 
@@ -36,6 +38,7 @@ class Gate:
     def __init__(self, quota: Quota) -> None:
         self._quota = quota
         self._closed = threading.Event()
+        self._alone = threading.Lock()
 
     def close(self) -> None:
         """Nobody is let through any more."""
@@ -44,17 +47,23 @@ class Gate:
     def admit(self, is_wanted: Callable[[], bool]) -> None:
         """Wait until a connection may be opened; `is_wanted` says whether a job waits for it. Raises NotAdmitted.
 
-        While Redis is away nothing is opened: nobody knows what others open, and no job comes either.
+        While Redis is away nobody knows what others open: then each process opens one after the other, slowly.
         """
         until = time.monotonic() + PATIENCE
         while not self._closed.is_set() and time.monotonic() < until:
-            may, wait = False, LOOK_EVERY
-            with contextlib.suppress(redis.RedisError):
+            try:
                 may, wait = self._quota.ledger.open(urgent=is_wanted())
+            except redis.RedisError:
+                return self._slowly()
             if may and not self._closed.wait(wait):
-                return
+                return None
             self._closed.wait(min(wait, LOOK_EVERY) * random.uniform(1.0, 1.5))
         raise NotAdmitted
+
+    def _slowly(self) -> None:
+        with self._alone:
+            if self._closed.wait(SLOWLY * random.uniform(0.5, 1.5)):
+                raise NotAdmitted
 
     def opened(self) -> None:
         """It was opened: the service is there."""

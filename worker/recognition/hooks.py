@@ -131,6 +131,9 @@ class RecognizerHooks:
         except (ConnectFailed, ServerFault, Throttled) as error:
             self._failed(error)
             raise
+        except ServiceError:
+            self._gate.opened()  # it declines, so it is there
+            raise
         self._gate.opened()
         logger.info("connected to %s in %.0f ms", self._endpoint.host, 1000 * (time.monotonic() - began))
         return Recognizer(transport, self._limits, loop=self.loop, load=self.load)

@@ -3,7 +3,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-import redis
 
 from emulator.stack import free_port
 from tests.worker.quota.conftest import Quotas
@@ -137,15 +136,18 @@ def test_nobody_waits_for_ever(quota: Quotas, inside: Redis, monkeypatch: pytest
         Gate(quota()).admit(lambda: True)
 
 
-def test_while_redis_is_away_nothing_is_opened(
-    quota: Quotas, client: redis.Redis, opener: Callable[[Gate], Opener], eventually: Eventually
+def test_while_redis_is_away_a_process_opens_one_after_the_other(
+    quota: Quotas, opener: Callable[[Gate], Opener], eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = quota(url=nowhere())
-    one = opener(Gate(here))
-    eventually(lambda: one.asked >= 3, "it asks again and again")
-    assert one.admitted is None
-    here.ledger._redis = client
-    assert one.outcome() is True
+    way = Gate(quota(url=nowhere()))
+    monkeypatch.setattr(gate, "SLOWLY", 0.01)
+    assert [opener(way).outcome() for _ in range(3)] == [True] * 3
+    monkeypatch.setattr(gate, "SLOWLY", 1000.0)
+    waiting = [opener(way) for _ in range(3)]
+    eventually(lambda: all(one.asked for one in waiting), "all ask")
+    assert [one.admitted for one in waiting] == [None] * 3
+    way.close()
+    assert [one.outcome() for one in waiting] == [False] * 3
 
 
 def test_in_an_outage_one_goes_through_and_the_others_when_it_is_over(

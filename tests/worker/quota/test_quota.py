@@ -267,13 +267,13 @@ def test_a_job_is_told_with_its_slot_how_far_all_were_put_off(
 ) -> None:
     here = quota()
     other.ledger.put_off(MODEL, 0, 0.01)
+    other.ledger.put_off("n", 0, 0.02)
     waits = job(here)
     eventually(lambda: inside.waiting() == 1, "it waits")
     other.give_back("a")
     assert waits.has_slot.wait(PATIENCE)
-    tries = here.slot(Wish(model="n"), Stop(), lambda: None)
-    with tries as slot:
-        assert waits.slot is not None and waits.slot._start.shift == 10_000 and slot._start.shift == 0
+    with here.slot(Wish(model="n"), Stop(), lambda: None) as asks:
+        assert waits.slot is not None and (waits.slot._start.shift, asks._start.shift) == (10_000, 20_000)
 
 
 # -- no more patience --------------------------------------------------------------------------------------------------

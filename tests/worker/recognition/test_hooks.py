@@ -327,12 +327,12 @@ def test_a_service_that_cannot_be_reached_is_told_as_such(make):
     assert gate.noted == [("unreachable", None)]
 
 
-def test_a_key_that_is_not_accepted_says_nothing_of_the_service(make, emulator):
+def test_a_service_that_does_not_accept_the_key_is_there(make, emulator):
     gate = FakeGate()
     emulator.faults.add(Fault(kind="http_status", value=401))
     with pytest.raises(Unauthorized):
         make(emulator.url, gate=gate).open()
-    assert gate.noted == []
+    assert gate.noted == ["opened"]
 
 
 def test_a_warm_up_asks_for_leave_and_tells_how_it_ended(make, emulator, caplog):
