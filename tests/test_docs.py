@@ -49,7 +49,14 @@ def test_the_docs_name_no_code_that_is_gone() -> None:
 
 @pytest.mark.parametrize(
     ("page", "bench"),
-    [("pool", "first_word"), ("pool", "sizes"), ("pool", "sizes_10s"), ("speed", "streams"), ("speed", "files")],
+    [
+        ("pool", "first_word"),
+        ("pool", "sizes"),
+        ("pool", "sizes_10s"),
+        ("quota", "quota"),
+        ("speed", "streams"),
+        ("speed", "files"),
+    ],
 )
 def test_a_page_shows_measured_lines_as_they_were_measured(page: str, bench: str) -> None:
     shown = set((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8").splitlines())
