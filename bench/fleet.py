@@ -23,7 +23,7 @@ from emulator import BackgroundEmulator, Limits
 from emulator.logbook import Logbook, TaskRecord
 from emulator.stack import Process, Stack, is_ready
 from tasks.job.request import DEFAULT_MODEL
-from worker.quota.ledger import lane_key
+from worker.quota.ledger import line_key
 
 STREAMS, STARTS, OPENS = 12, 20, 20
 """What the emulated account may do: streams at once, starts and opens in a second."""
@@ -119,7 +119,7 @@ class Fleet:
             for queue in QUEUES:
                 pipeline.llen(queue)
             for account, name in itertools.product(self._accounts, CLASSES):
-                pipeline.zcard(f"{lane_key(account, DEFAULT_MODEL)}:line:{name}")
+                pipeline.zcard(line_key(account, DEFAULT_MODEL, name))
             self._looks.append((time.monotonic(), any(pipeline.execute())))
 
     def outcome(self, began: float) -> Outcome:

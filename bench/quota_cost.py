@@ -21,6 +21,7 @@ from bench.table import Table
 from emulator.stack import Stack
 from worker.beat import Beat, impatient
 from worker.quota import Allowance, Ledger, Mailbox, NoQuota, Quota, Wish
+from worker.quota.ledger import lane_key, slots_key
 from worker.quota.scripts import RENEW
 from worker.runtime import mail_client, redis_client
 from worker.stops import Stop
@@ -136,7 +137,7 @@ def row(url: str, workers: int, seconds: float) -> tuple[str, ...]:
 def beat_cost(client: "redis.Redis") -> float:
     """Microseconds of Redis for a sign of life of a worker that has its share of the slots."""
     times = 500
-    call = RENEW.call(["stenopool:quota:{bench}:m", "stenopool:quota:{bench}:m:slots"], 2, "a.1", "a.2")
+    call = RENEW.call([lane_key("bench", "m"), slots_key("bench", "m")], 2, "a.1", "a.2")
     call.run(client)
     before = cost(client)
     for _ in range(times):

@@ -6,7 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode
 
 from config.group import Group, checked_address, checked_key, key_in, setting
@@ -16,6 +25,9 @@ MOST_STREAMS = 1_000_000
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 """An account's name: it stands in keys of Redis, in tables and in messages."""
+
+QUOTABLE = re.compile(r"(?!sk-)[a-z0-9_-]{1,40}")
+"""What an error may quote of the file's names: another may be a key on the wrong side of the `=`."""
 
 HEAVIEST = 1000
 
@@ -47,7 +59,11 @@ class AccountSettings(BaseModel):
     @field_validator("models", mode="before")
     @classmethod
     def _listed(cls, models: Any) -> Any:
-        return tuple(models) if isinstance(models, list) else models
+        if not isinstance(models, list | tuple):
+            raise ValueError("it must be a list of patterns")
+        if not models:
+            raise ValueError("with an empty list the account has no model; leave `models` out if it has all")
+        return tuple(models)
 
     @field_validator("url")
     @classmethod
@@ -112,9 +128,11 @@ class QuotaSettings(Group):
         "Shares of the tenants that jobs name, where they compete within a queue. One that is not listed weighs 1.",
     )
 
+    _accounts: tuple[AccountSettings, ...] = PrivateAttr(())
+
     def listed(self) -> tuple[AccountSettings, ...]:
-        """The accounts of the file; none without one. Raises ValueError, whose text quotes no key."""
-        return _read(self.accounts_file) if self.accounts_file else ()
+        """The accounts of the file, as it was when these settings were read; none without one."""
+        return self._accounts
 
     @field_validator("tenants", mode="before")
     @classmethod
@@ -123,7 +141,8 @@ class QuotaSettings(Group):
 
     @model_validator(mode="after")
     def _readable(self) -> "QuotaSettings":
-        if any(one.name == self.account for one in self.listed()):
+        self._accounts = _read(self.accounts_file) if self.accounts_file else ()
+        if any(one.name == self.account for one in self._accounts):
             raise ValueError(
                 f"STENOPOOL_ACCOUNTS_FILE has an account {self.account}, as STENOPOOL_ACCOUNT is called; rename one"
             )
@@ -142,6 +161,7 @@ def _pair(text: str) -> tuple[str, float]:
 
 
 def _read(path: Path) -> tuple[AccountSettings, ...]:
+    """The accounts of a file. Raises ValueError, whose text quotes no key."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
@@ -153,18 +173,33 @@ def _read(path: Path) -> tuple[AccountSettings, ...]:
 
 
 def _account(name: str, table: Any, folder: Path) -> AccountSettings:
+    if not QUOTABLE.fullmatch(name):
+        raise ValueError(
+            "STENOPOOL_ACCOUNTS_FILE: a table's name is not up to 40 of a-z, 0-9, - and _, or begins as a key does"
+        )
     if not NAME.fullmatch(name) or not isinstance(table, dict):
         raise ValueError(f"STENOPOOL_ACCOUNTS_FILE: {name!r} is not the name of a table: up to 40 of a-z, 0-9, - and _")
     given = dict(table)
     try:
         if "name" in given:
             raise ValueError("an account is called as its table is; leave `name` out")
+        if "api_key" in given and "api_key_file" in given:
+            raise ValueError("it has `api_key` and `api_key_file`; leave one out")
         if "api_key_file" in given:
-            given["api_key"] = key_in(folder / str(given.pop("api_key_file")))
+            given["api_key"] = _key_beside(folder, given.pop("api_key_file"))
         return AccountSettings(name=name, **given)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if not QUOTABLE.fullmatch(str(problem["loc"][0])):
+            raise ValueError(f"STENOPOOL_ACCOUNTS_FILE: {name}: a field's name is not known") from None
         what, why = ".".join(map(str, problem["loc"])), str(problem["msg"]).removeprefix("Value error, ")
         raise ValueError(f"STENOPOOL_ACCOUNTS_FILE: {name}.{what}: {why[0].lower()}{why[1:]}") from None
     except ValueError as error:
         raise ValueError(f"STENOPOOL_ACCOUNTS_FILE: {name}: {error}") from None
+
+
+def _key_beside(folder: Path, name: Any) -> str:
+    try:
+        return key_in(folder / str(name))
+    except ValueError as error:
+        raise ValueError(f"api_key_file: {error}") from None

@@ -28,6 +28,11 @@ from worker.recognition import (
 )
 from worker.stops import Stop
 
+LOOK_EVERY = 5.0
+"""Seconds after which a job that waits for a recogniser looks whether it waits for a connection: then others shall have
+its slot meanwhile, who may be able to connect.
+"""
+
 STALE = (TransportError, OutOfStep)
 """How a connection fails that stood idle for too long: it is dead, or the service believes a task to be running."""
 
@@ -71,6 +76,10 @@ class Place(Protocol):
     def slot(self) -> Slot: ...
     @property
     def recognizers(self) -> Recognizers: ...
+    @property
+    def patience(self) -> float:
+        """Seconds for which the job may wait for a recogniser, while they are busy."""
+        ...
 
 
 Places = Callable[[Wish, Stop, Callable[[], None]], AbstractContextManager[Place]]
@@ -104,7 +113,7 @@ class Stream:
         with places(self.wish, self.stop, self.waits) as place:
             self.goes()
             asked = time.monotonic()
-            with self._lent(place.recognizers) as recognizer:
+            with self._lent(place) as recognizer:
                 reused = recognizer.connected_at < asked
                 try:
                     with started(place.slot, self.stop):
@@ -113,20 +122,26 @@ class Stream:
                 except STALE:
                     if recognizer.took_audio or not reused:
                         raise
-            with self._lent(place.recognizers, fresh=True) as recognizer:
+            with self._lent(place, fresh=True) as recognizer:
                 with started(place.slot, self.stop):
                     self._over(recognizer, place.slot)
             return False
 
     @contextmanager
-    def _lent(self, recognizers: Recognizers, *, fresh: bool = False) -> Iterator[Recognizer]:
+    def _lent(self, place: Place, *, fresh: bool = False) -> Iterator[Recognizer]:
+        began = time.monotonic()
         with ExitStack() as lease:
-            try:
-                with self.stop.breaking(lambda _: recognizers.turn_away(self.borrower)):
-                    recognizer = lease.enter_context(recognizers.lease(borrower=self.borrower, fresh=fresh))
-            except PoolTimeout:
-                self.stop.check()  # it was turned away
-                raise
+            while True:
+                try:
+                    with self.stop.breaking(lambda _: place.recognizers.turn_away(self.borrower)):
+                        borrowed = place.recognizers.lease(LOOK_EVERY, borrower=self.borrower, fresh=fresh)
+                        recognizer = lease.enter_context(borrowed)
+                    break
+                except PoolTimeout as late:
+                    self.stop.check()  # it was turned away
+                    waited = time.monotonic() - began
+                    if is_general(late) or waited >= place.patience:
+                        raise PoolTimeout(late.what, waited, late.figures, late.last_error, late.opening) from None
             yield recognizer
 
     def _over(self, recognizer: Recognizer, slot: Slot) -> None:
@@ -183,7 +198,11 @@ def translated() -> Iterator[None]:
     except NoQuota as error:
         raise NotBegun(error.place) from None
     except QuotaUnknown as error:
-        raise Unavailable("redis_unavailable", f"Redis did not tell what the account may do ({error}).") from None
+        if not error.passes:
+            sentence = f"Redis refuses the account's quota ({error.kind}); look at its rights and its keys."
+            raise JobError("redis_refused", sentence) from None
+        why = f"Redis did not tell what the account may do ({error.kind}); the job is tried again."
+        raise Unavailable("redis_unavailable", why) from None
     except NoSuchAccount as error:
         raise BadInput("bad_request", str(error)) from None
     except RecognitionError as error:
@@ -195,10 +214,15 @@ def translated() -> Iterator[None]:
         raise _as_job_error(failed.error) from None
     except PoolTimeout as late:
         unavailable = Unavailable("no_recognizer", _why(late))
-        unavailable.is_general = bool(late.last_error)
+        unavailable.is_general = is_general(late)
         raise unavailable from None
     except PoolError as error:
         raise Unavailable("no_recognizer", f"No recogniser could be borrowed: {error}.") from None
+
+
+def is_general(late: PoolTimeout) -> bool:
+    """Whether it was not for other jobs that this one waited in vain, but for connections."""
+    return bool(late.last_error) or late.opening > 0
 
 
 def _as_job_error(error: RecognitionError) -> JobError:
@@ -218,6 +242,8 @@ def _why(late: PoolTimeout) -> str:
             f"No recogniser was ready within {late.seconds:.0f} s: the last connection failed with {late.last_error}. "
             "See what is wrong with: stenopool doctor."
         )
+    if late.opening:
+        return f"No recogniser was ready within {late.seconds:.0f} s: connections are being opened; try again."
     return (
         f"All recognisers were busy for {late.seconds:.0f} s ({late.figures}): raise RECOGNITION_OBJECTPOOL_SIZE, "
         "DASHSCOPE_CONNECTION_POOL_SIZE or DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, or lower the worker's concurrency."

@@ -34,6 +34,9 @@ AWAY = frozenset({"audio_unreachable", "audio_timeout"})
 LOOK_EVERY = 1.0
 """Seconds between two tries to write a job's end to a Redis that is away."""
 
+MOST_CUTS = 3
+"""Streams of a job that may be cut without a new sentence before it costs a try."""
+
 UNTIL_QUOTA = (1.0, 3.0)
 """Seconds for which a job goes back to the queue that has waited for quota in vain."""
 
@@ -97,6 +100,7 @@ class Attempt:
         self._reused: bool | None = None
         self._place = claim.place
         self._was_cut = False
+        self._cuts = claim.cuts
 
     def run(self, parse: Callable[[], JobRequest]) -> dict[str, Any]:
         """See the function of this name."""
@@ -137,16 +141,24 @@ class Attempt:
             try:
                 return self._stream(request, reference, meter)
             except Unavailable as error:
-                if checkpoint.count == before and not self._is_forgiven(error):
+                if checkpoint.count > before:
+                    self._cuts = 0
+                elif not self._is_forgiven(error):
                     raise
                 log.info("job %s goes on from %d ms: %s", self._record.job_id, checkpoint.end_ms, error.code)
                 pause = _pause(0, error, self._house.rules)
             self._stop.wait(pause)
 
     def _is_forgiven(self, error: Unavailable) -> bool:
-        """One cut in an attempt: when the service goes away all its streams are cut, and no job can help it."""
+        """One cut in an attempt: when the service goes away all its streams are cut, and no job can help it. Not for
+        ever, if it is this job's streams that are cut.
+        """
         is_first, self._was_cut = not self._was_cut, True
-        return error.is_cut and is_first
+        if not (error.is_cut and is_first and self._cuts < MOST_CUTS):
+            return False
+        self._cuts += 1
+        self._record.cut(self._cuts)
+        return True
 
     def _stream(self, request: JobRequest, reference: AudioReference, meter: Meter) -> None:
         begin_ms, rate = self._record.checkpoint.end_ms, request.sample_rate

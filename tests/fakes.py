@@ -158,6 +158,7 @@ class FakePlaces:
         self.slots: list[FakeSlot] = []
         self.errors: list[Exception | None] = []
         self.starts: list[Exception | None] = []
+        self.patience = 0.0
         self.is_slow = False
         self._recognizers = recognizers
 
@@ -174,6 +175,6 @@ class FakePlaces:
         slot.errors, self.starts = self.starts, []
         self.slots.append(slot)
         try:
-            yield SimpleNamespace(slot=slot, recognizers=self._recognizers())
+            yield SimpleNamespace(slot=slot, recognizers=self._recognizers(), patience=self.patience)
         finally:
             slot.is_had = False

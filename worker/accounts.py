@@ -18,6 +18,10 @@ class NoSuchAccount(Exception):
     """Raised for a name that no account has, or a model that none offers. The text is a sentence for the user."""
 
 
+class CutOff(NoQuota):
+    """Raised when no account that the job may use can be reached from here."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
     """One account as a process uses it."""
@@ -32,6 +36,11 @@ class Account:
     def name(self) -> str:
         return self.settings.name
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether this process cannot connect, and has nothing left: it must take no slot from those that can."""
+        return bool(self.pool.last_error) and not self.pool.has_idle
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -39,6 +48,8 @@ class Place:
 
     slot: Slot
     recognizers: Pool[Recognizer]
+    patience: float
+    """Seconds for which a job may wait for one, while they are busy."""
 
 
 class Accounts:
@@ -81,25 +92,27 @@ class Accounts:
         """
         with ExitStack() as stack:
             for account, kept, wait in self._tries(wish):
+                if account.is_cut_off:
+                    if wait:
+                        raise CutOff(wish.place)
+                    continue
                 try:
                     slot = stack.enter_context(account.quota.slot(replace(wish, place=kept), stop, told, wait=wait))
                 except NoQuota as error:
                     if wait:
                         raise NoQuota(f"{account.name} {error.place}") from None
                     continue
-                yield Place(slot, account.pool)
+                yield Place(slot, account.pool, account.pool.policy.lease_timeout)
                 return
 
     def _tries(self, wish: Wish) -> Iterator[tuple[Account, str, bool]]:
         """Which accounts to ask, one after the other: each with the place that is kept there, and whether to wait."""
-        able = sorted(self._able(wish), key=lambda account: account.quota.pressure(wish.model))
-        home, _, kept = wish.place.rpartition(" ")
-        for account in able:
-            if account.name == home:
-                return (yield account, kept, True)
+        able = sorted(self._able(wish), key=lambda account: (account.is_cut_off, account.quota.pressure(wish.model)))
+        name, _, kept = wish.place.rpartition(" ")
+        home = next((account for account in able if account.name == name), None)
         if len(able) > 1:
-            yield from ((account, "", False) for account in able)
-        yield able[0], "", True
+            yield from ((account, "", False) for account in able if account is not home)
+        yield (home, kept, True) if home is not None else (able[0], "", True)
 
     def _able(self, wish: Wish) -> list[Account]:
         named = [account for account in self.all if wish.account in (None, account.name)]

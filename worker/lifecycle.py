@@ -90,11 +90,16 @@ def begin(instance: Any, sender: str | None = None, **_: Any) -> None:
     kind = kind_of(instance)
     processes, streams = shape(kind, instance.concurrency)
     try:
-        most = policy(settings(), streams).max_size
+        each, accounts = policy(settings(), streams).max_size, len(settings().accounts())
     except SettingsError as error:
         raise SystemExit(f"stenopool cannot start:\n{error}") from None
+    most = accounts * each
     log.info(
-        "up to %d connections to the service: processes %d, connections each %d", processes * most, processes, most
+        "up to %d connections to the service: processes %d, accounts %d, connections each %d",
+        processes * most,
+        processes,
+        accounts,
+        each,
     )
     short = descriptors.allow(descriptors.needed(processes if kind == PREFORK else 0, most), descriptors.system())
     for sentence in [*cautions(settings(), processes, streams), *filter(None, [short])]:

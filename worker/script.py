@@ -5,10 +5,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 Value = str | bytes | int | float
 """What a script can be given."""
+
+
+PASSING = ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
+"""How an error begins with which Redis says that it cannot now. Another one of no class of its own says that the
+command is wrong, and will be again.
+"""
+
+
+def is_passing(error: redis.RedisError) -> bool:
+    """Whether the same command may succeed later."""
+    wrong = type(error) is redis.ResponseError and not str(error).startswith(PASSING)
+    return not wrong and not isinstance(error, NoPermissionError)
 
 
 class Script:

@@ -23,6 +23,9 @@ JITTER = 0.1
 GRACE = 5.0
 """Longest time, in seconds, that an idle recogniser past its age stays while others are being replaced."""
 
+OPEN_MARGIN = 1.15
+"""The quota spaces the opens of an account so much wider than allowed (the ledger's own OPEN_MARGIN), so that just this
+share of the rate keeps recognisers warm."""
 
 JOBS_A_CORE = 4
 """Of a prefork worker that was given no size (-c): a child holds one stream in about 20 MB and a fiftieth of a core,
@@ -122,11 +125,14 @@ def cautions(settings: Settings, processes: int, streams: int) -> list[str]:
             f"the last begins after {at_once / starts:.0f} seconds. If your account may start more, raise "
             "STENOPOOL_QUOTA_STARTS_PER_SECOND."
         )
-    opens, needed = settings.quota.opens_per_second, processes * limits.min_size / limits.max_unused
-    if opens is not None and opens < needed:
+    usual = settings.quota.opens_per_second or limits.opens_per_second
+    opens = min(one.opens_per_second or usual for one in settings.accounts()) / OPEN_MARGIN
+    needed = processes * limits.min_size / limits.max_unused
+    if opens < needed:
         said.append(
             f"{processes * limits.min_size} recognisers that wait for jobs take {needed:.1f} connections a second, and "
-            f"an account may open {opens:g}: raise STENOPOOL_QUOTA_OPENS_PER_SECOND, or keep fewer."
+            f"all workers together open {opens:.1f} for an account: raise STENOPOOL_QUOTA_OPENS_PER_SECOND (or the "
+            "account's own `opens_per_second`), or keep fewer."
         )
     return said
 

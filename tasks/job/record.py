@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.exceptions import NoPermissionError
 
 from tasks.compact import compact
 from tasks.errors import JobError, Unavailable
@@ -17,7 +16,7 @@ from tasks.job.checkpoint import Checkpoint
 from tasks.job.keys import ENDED, JobKeys
 from tasks.job.lease import GONE, OVER, TAKEN, Lease, event, fenced
 from tasks.job.pulse import Figures, JobPulse
-from worker.script import Call, Script, Value
+from worker.script import Call, Script, Value, is_passing
 from worker.stops import LeaseLost, Stop
 
 QUEUED = Script(f"""
@@ -27,11 +26,6 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
 """)
 """Tells of a job that was sent, if nobody knows of it yet. Not fenced: nobody holds it."""
-
-PASSING = ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
-"""How an error begins with which Redis says that it cannot now. Another one of no class of its own says that the
-command is wrong, and will be again.
-"""
 
 MESSAGE_LOST = "message_lost"
 """How a job failed that nobody was left to end. Nothing of it is on its way: another message is its sender's wish."""
@@ -70,7 +64,7 @@ for _, i in ipairs({{1, 2, 3, 5}}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 return {{'claimed', moment, redis.call('LLEN', KEYS[2]), redis.call('EXISTS', KEYS[5]),
     unpack(redis.call('HMGET', KEYS[1],
         'attempts', 'fruitless', 'resumes', 'streams', 'sent_ms', 'duration_ms', 'started_at', 'queued_at',
-        'waiting_since', 'place'))}}
+        'waiting_since', 'place', 'cuts'))}}
 """)
 """Takes the lease, unless the job has ended or somebody holds it. Its own second sending finds what the first did.
 
@@ -146,6 +140,8 @@ class Claimed:
     """Those who follow the job were told that it waits for quota."""
     place: str = ""
     """Where it stood in line."""
+    cuts: int = 0
+    """Streams that were cut since the last new sentence, and forgiven."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,6 +280,11 @@ class JobRecord:
             self._is_waiting = False
             self._tell_of_quota(GOES, "running")
 
+    def cut(self, cuts: int) -> None:
+        """Note that so many streams were cut and forgiven since the last new sentence. Raises LeaseLost only."""
+        with suppress(Unavailable):
+            self.note(cuts=cuts)
+
     def not_begun(self, place: str) -> None:
         """Leave the job until there is quota; it keeps this place in line. The try counts for nothing."""
         self.waits()
@@ -338,15 +339,14 @@ def _asked(ask: Callable[[], Any]) -> Any:
 
 def _as_job_error(error: redis.RedisError) -> JobError:
     kind = type(error).__name__
-    wrong = type(error) is redis.ResponseError and not str(error).startswith(PASSING)
-    if wrong or isinstance(error, NoPermissionError):
+    if not is_passing(error):
         return JobError("redis_refused", f"Redis refuses the job's record ({kind}); look at its rights and its keys.")
     return Unavailable("redis_unavailable", f"Redis did not take the job's record ({kind}); the job is tried again.")
 
 
 def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Claimed:
     attempt, fruitless, resumes, streams, sent_ms = (int(field or 0) for field in fields[:5])
-    duration_ms, started_at, queued_at, waiting_since, place = fields[5:]
+    duration_ms, started_at, queued_at, waiting_since, place, cuts = fields[5:]
     return Claimed(
         attempt=attempt,
         fruitless=fruitless,
@@ -361,6 +361,7 @@ def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Cl
         cancelled=bool(cancelled),
         is_waiting=waiting_since is not None,
         place=(place or b"").decode(),
+        cuts=int(cuts or 0),
     )
 
 

@@ -236,6 +236,23 @@ def test_who_cannot_learn_when_to_start_streams_nothing_and_gives_the_recogniser
     assert (recognizer.asked, recognizers.returned, slot.ends, slot.is_had) == ({}, 1, [], False)
 
 
+def test_who_waits_while_recognisers_are_busy_asks_again_until_his_patience_is_over(way: Way) -> None:
+    recognizer = FakeRecognizer(connected_at=math.inf)
+    way.places.patience = PATIENCE
+    assert way.over(FakeRecognizers(LATE, LATE, recognizer)) is False
+    assert recognizer.sent_all and [slot.ends for slot in way.places.slots] == [["well"]]
+
+
+@pytest.mark.parametrize("late", [LATE_AND_AWAY, PoolTimeout("no recognizer free", 5.0, "opening 1", opening=1)])
+def test_who_waits_for_a_connection_leaves_his_slot_to_others(way: Way, late: PoolTimeout) -> None:
+    way.places.patience = PATIENCE
+    recognizer = FakeRecognizer()
+    with pytest.raises(PoolTimeout) as left:
+        way.over(FakeRecognizers(late, recognizer))
+    assert left.value.seconds < PATIENCE and recognizer.asked == {}
+    assert [(slot.starts, slot.ends) for slot in way.places.slots] == [(0, [])]
+
+
 # -- a connection that stood idle --------------------------------------------------------------------------------------
 
 
@@ -410,6 +427,7 @@ def said(error: Exception) -> JobError:
         (PoolClosed("recognizer"), Unavailable, "no_recognizer"),
         (PoolFull("recognizer", "waiting 9"), Unavailable, "no_recognizer"),
         (QuotaUnknown("ConnectionError"), Unavailable, "redis_unavailable"),
+        (QuotaUnknown("NoPermissionError", passes=False), JobError, "redis_refused"),
         (NoSuchAccount("account 'x' is not known."), BadInput, "bad_request"),
     ],
 )
@@ -437,6 +455,7 @@ def test_who_found_no_quota_has_not_begun_and_keeps_his_place() -> None:
         (LATE, False, False),
         (PoolFull("recognizer", "waiting 9"), False, False),
         (QuotaUnknown("ConnectionError"), False, False),
+        (PoolTimeout("no recognizer free", 5.0, "opening 1", opening=1), True, False),
         (ServerFault("x", 3.0), False, False),
         (OutOfStep("x"), False, False),
         (ConnectionLost("x"), False, True),

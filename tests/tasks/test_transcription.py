@@ -592,3 +592,17 @@ def test_where_a_job_goes_on_is_in_the_log_and_nothing_that_was_said(
         scene.run(FakeRecognizer(final(0, 100, "Hush."), LOST), FakeRecognizer())
     assert "job j goes on from 100 ms: connection_lost" in caplog.text
     assert "Hush" not in caplog.text and "secret" not in caplog.text
+
+
+def test_a_job_whose_streams_are_always_cut_is_not_forgiven_for_ever(scene: Scene, view: JobView) -> None:
+    for forgiven in (1, 2, 3, 3, 3):
+        scene.left(FakeRecognizer(LOST))
+        assert view.fields()["cuts"] == str(forgiven)
+    assert view.fields()["fruitless"] == "5"
+
+
+def test_a_new_sentence_forgives_anew(scene: Scene, view: JobView) -> None:
+    for _ in range(3):
+        scene.left(FakeRecognizer(LOST))
+    scene.left(FakeRecognizer(final(0, 100, "One."), LOST), FakeRecognizer(LOST))
+    assert view.fields()["cuts"] == "1"

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from config.quota import AccountSettings
 from worker.accounts import Account, Accounts, NoSuchAccount
 from worker.beat import impatient
+from worker.pool import Policy
 from worker.quota import Allowance, Gate, Ledger, Mailbox, NoQuota, Quota, Wish
 from worker.quota import quota as quota_module
 from worker.quota.gate import NotAdmitted
@@ -23,6 +24,8 @@ class FakePool:
 
     def __init__(self, name: str, noted: list[str], **figures: float) -> None:
         self.last_error = ""
+        self.has_idle = False
+        self.policy = Policy()
         self.figures = figures
         self._name = name
         self._noted = noted
@@ -73,7 +76,7 @@ def make(valkey: str, client: redis.Redis, noted: list[str]) -> Iterator[Make]:
 
 def end(box: Mailbox) -> None:
     box.close()
-    for thread in box._threads:
+    for thread in box._threads.values():
         thread.join(PATIENCE)
 
 
@@ -182,8 +185,27 @@ def test_a_place_that_is_kept_leads_back_to_its_account(make: Make) -> None:
         with pytest.raises(NoQuota) as again, place(accounts, place=home):
             pytest.fail("it began")
         assert again.value.place == home
-    with place(accounts, place=home):
-        assert held(accounts)[[one.name for one in accounts.all].index(home.split(" ")[0])] == 1
+    name = home.split(" ")[0]
+    other = "b" if name == "a" else "a"
+    with place(accounts, account=other), place(accounts, place=home):
+        assert held(accounts) == [1, 1]
+    with place(accounts, account=name), place(accounts, place=home):  # it does not wait where another is free
+        assert held(accounts) == [1, 1]
+
+
+def test_a_process_that_cannot_connect_takes_no_slot_from_those_that_can(make: Make) -> None:
+    accounts = make(a=1, b=1)
+    cut_off, well = (account.pool for account in accounts.all)
+    cut_off.last_error = "ConnectFailed"
+    with place(accounts):
+        assert held(accounts) == [0, 1]
+    well.last_error = "ConnectFailed"
+    with pytest.raises(NoQuota) as left, place(accounts, place="a 3"):
+        pytest.fail("it began")
+    assert left.value.place == "a 3" and held(accounts) == [0, 0]
+    cut_off.has_idle = True
+    with place(accounts):
+        assert held(accounts) == [1, 0]
 
 
 def test_a_place_that_is_kept_with_an_account_that_is_gone_is_none(make: Make) -> None:

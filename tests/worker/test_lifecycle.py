@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from worker import descriptors, lifecycle
 from worker.sizing import JOBS_A_CORE, JOBS_A_PROCESS
 
 Given = Callable[..., Settings]
+PREFORK: Any = type("TaskPool", (), {"__module__": "celery.concurrency.prefork"})
 USUAL = {"concurrency": None, "autoscale": None, "pool": None, "pool_cls": None}
 
 
@@ -54,10 +56,22 @@ def test_too_few_descriptors_are_told_at_the_start(
 ) -> None:
     fresh()
     monkeypatch.setattr(descriptors, "system", lambda: Low())
-    kind: Any = type("TaskPool", (), {"__module__": "celery.concurrency.prefork"})
     with caplog.at_level(logging.WARNING):
-        lifecycle.begin(SimpleNamespace(pool_cls=kind, concurrency=2))
+        lifecycle.begin(SimpleNamespace(pool_cls=PREFORK, concurrency=2))
     assert "needs up to 272 open files and sockets in a process, and the system allows 200" in caplog.text
+
+
+def test_each_account_has_a_pool_in_each_process(
+    fresh: Given, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "accounts.toml"
+    path.write_text("".join(f'[{name}]\napi_key = "k"\n' for name in "abcdef"))
+    fresh(STENOPOOL_ACCOUNTS_FILE=str(path))
+    monkeypatch.setattr(descriptors, "system", lambda: Low())
+    with caplog.at_level(logging.INFO):
+        lifecycle.begin(SimpleNamespace(pool_cls=PREFORK, concurrency=2))
+    assert "up to 24 connections to the service: processes 2, accounts 6, connections each 2" in caplog.text
+    assert "needs up to 280 open files and sockets" in caplog.text
 
 
 class Low:

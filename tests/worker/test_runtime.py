@@ -148,7 +148,7 @@ def test_while_a_job_is_watched_the_slots_of_all_accounts_are_renewed(
 ) -> None:
     house, stop = Runtime(several(STENOPOOL_REDIS_URL=valkey), streams=1), Stop()
     record, pulse = running(client, stop)
-    slots = "stenopool:quota:{second}:m:slots"
+    slots = "stenopool:quota:{second}:slots:m"
     with (
         house.watch(record.keys.cancel, stop, pulse),
         house.accounts.place(Wish(model="m", account="second"), stop, lambda: None),

@@ -1,6 +1,8 @@
+import pytest
 import redis
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
-from worker.script import Script
+from worker.script import Script, is_passing
 
 ECHO = Script("return {KEYS[1], ARGV[1], ARGV[2]}")
 
@@ -27,3 +29,18 @@ def test_a_redis_that_was_started_anew_gets_it_anew(client: redis.Redis) -> None
 
 def test_a_call_is_a_command_with_the_number_of_its_keys() -> None:
     assert ECHO.call(["a", "b"], 1).words == ("EVALSHA", ECHO.digest, 2, "a", "b", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (redis.ConnectionError(), True),
+        (redis.TimeoutError(), True),
+        (OutOfMemoryError("command not allowed"), True),
+        (ResponseError("BUSY Redis is busy"), True),
+        (ResponseError("WRONGTYPE Operation against a key"), False),
+        (NoPermissionError("no permissions"), False),
+    ],
+)
+def test_some_refusals_pass_and_some_do_not(error: redis.RedisError, passes: bool) -> None:
+    assert is_passing(error) is passes

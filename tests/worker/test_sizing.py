@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from config.settings import Settings, SettingsError
-from worker.sizing import JOBS_A_CORE, JOBS_A_PROCESS, cautions, jobs_at_once, policy, resized, with_spare
+from worker.quota import ledger
+from worker.sizing import JOBS_A_CORE, JOBS_A_PROCESS, OPEN_MARGIN, cautions, jobs_at_once, policy, resized, with_spare
 
 Given = Callable[..., Settings]
 
@@ -134,7 +136,12 @@ def test_a_rate_that_cannot_keep_them_warm_says_what_to_change(given: Given) -> 
         ({"DASHSCOPE_MAXIMUM_ASYNC_REQUESTS": "5"}, 1, 20, ["20 jobs run at once in a process and 5 of them can"]),
         ({"RECOGNITION_OBJECTPOOL_SIZE": "19"}, 1, 20, ["20 jobs run at once in a process and 19 of them can"]),
         ({"RECOGNITION_OBJECTPOOL_SIZE": "30"}, 1, 50, ["50 jobs run at once", "30 jobs can begin at once"]),
-        ({"RECOGNITION_OBJECTPOOL_SIZE": "500"}, 8, 1, ["Each of 8 processes keeps 500 recognisers for 1 jobs"]),
+        (
+            {"RECOGNITION_OBJECTPOOL_SIZE": "500", "STENOPOOL_QUOTA_OPENS_PER_SECOND": "1000"},
+            8,
+            1,
+            ["Each of 8 processes keeps 500 recognisers for 1 jobs"],
+        ),
     ],
 )
 def test_sizes_that_will_make_jobs_wait_or_be_refused_are_told_at_the_start(
@@ -143,6 +150,39 @@ def test_sizes_that_will_make_jobs_wait_or_be_refused_are_told_at_the_start(
     sentences = cautions(given(**variables), processes, streams)
     assert len(sentences) == len(said)
     assert all(sentence.startswith(begin) for sentence, begin in zip(sentences, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("variables", "processes", "told"),
+    [
+        # Two recognisers in each process, of which each is replaced after 20 seconds.
+        ({}, 173, None),
+        ({}, 174, "348 recognisers that wait for jobs take 17.4 connections a second, and all workers together open"),
+        ({"STENOPOOL_QUOTA_OPENS_PER_SECOND": "2.3"}, 20, None),
+        ({"STENOPOOL_QUOTA_OPENS_PER_SECOND": "2.3"}, 21, "42 recognisers that wait for jobs take 2.1 connections"),
+        ({"STENOPOOL_POOL_OPENS_PER_SECOND": "2"}, 18, "36 recognisers that wait for jobs take 1.8 connections"),
+    ],
+)
+def test_more_idle_recognisers_than_an_account_s_opens_keep_warm_are_told(
+    given: Given, variables: dict[str, str], processes: int, told: str | None
+) -> None:
+    found = given(STENOPOOL_QUOTA_STARTS_PER_SECOND="1000", **variables)
+    sentences = cautions(found, processes, streams=1)
+    assert len(sentences) == (told is not None)
+    assert all(sentence.startswith(str(told)) for sentence in sentences)
+
+
+def test_the_account_that_may_open_least_counts(given: Given, tmp_path: Path) -> None:
+    path = tmp_path / "accounts.toml"
+    path.write_text('[a]\napi_key = "k"\n[b]\napi_key = "k"\nopens_per_second = 1.15\n')
+    found = given(STENOPOOL_ACCOUNTS_FILE=str(path))
+    assert cautions(found, 10, streams=1) == []
+    (said,) = cautions(found, 11, streams=1)
+    assert "all workers together open 1.0 for an account" in said
+
+
+def test_the_margin_is_that_of_the_quota() -> None:
+    assert OPEN_MARGIN == ledger.OPEN_MARGIN
 
 
 @pytest.mark.parametrize(("streams", "openers"), [(1, 10), (100, 10), (200, 12), (2000, 64)])

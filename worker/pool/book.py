@@ -205,7 +205,7 @@ class Book(Generic[T]):
         return f"{self.name!r} {closed}{self.stock.summary} | waiting {len(self.line)} | max {self.policy.max_size}"
 
     def timeout(self, what: str, seconds: float) -> PoolTimeout:
-        return PoolTimeout(what, seconds, self._situation, self.last_error)
+        return PoolTimeout(what, seconds, self._situation, self.last_error, self.stock.opening)
 
     def figures(self) -> dict[str, int | float]:
         return {

@@ -18,12 +18,13 @@ class PoolError(Exception):
 class PoolTimeout(PoolError):
     """Raised at the deadline of a lease, or of `wait`."""
 
-    def __init__(self, what: str, seconds: float, figures: str, last_error: str = "") -> None:
-        super().__init__(what, seconds, figures, last_error)
+    def __init__(self, what: str, seconds: float, figures: str, last_error: str = "", opening: int = 0) -> None:
+        super().__init__(what, seconds, figures, last_error, opening)
         self.what = what
         self.seconds = seconds
         self.figures = figures
         self.last_error = last_error
+        self.opening = opening
 
     def __str__(self) -> str:
         tail = f"; last error: {self.last_error}" if self.last_error else ""

@@ -83,6 +83,11 @@ class Pool(Generic[T]):
         """The type of the error with which the last open failed, by name; empty when it succeeded."""
         return self._book.last_error
 
+    @property
+    def has_idle(self) -> bool:
+        """Whether one could be lent now."""
+        return bool(self._book.stock.idle)
+
     def open(self) -> None:
         """Begin to warm up in the background, and return at once. A second call does nothing.
 

@@ -19,6 +19,9 @@ MARGIN = 1.03
 OPEN_MARGIN = 1.15
 """The same for opens, of which a handshake of several round trips comes before the service counts them."""
 
+LONGEST = 300.0
+"""Seconds for which the service is believed when it says when to come back."""
+
 URGENT, CALM = 1.0, 0.05
 """Seconds ahead for which an open may be reserved: for a job that waits, and for one that nobody waits for."""
 
@@ -95,7 +98,7 @@ class Ledger:
 
     def refused(self, model: str, retry_after: float | None) -> None:
         """The service refused a start."""
-        self._lane(REFUSED, model, round(1e6 * (retry_after or 0)), random.random()).run(self._redis)
+        self._lane(REFUSED, model, _asked(retry_after), random.random()).run(self._redis)
 
     def renewing(self, held: Iterable[tuple[str, Sequence[str]]]) -> Call:
         """The sign of life for these slots of each model; answers the numbers, from 1, of lines nobody looks after."""
@@ -118,7 +121,7 @@ class Ledger:
 
     def open_failed(self, *, refused: bool, retry_after: float | None) -> None:
         """An open failed; `refused`: by the service, not for want of a network."""
-        self._own(OPEN_FAILED, round(1e6 * (retry_after or 0)), random.random(), int(refused)).run(self._redis)
+        self._own(OPEN_FAILED, _asked(retry_after), random.random(), int(refused)).run(self._redis)
 
     def _lane(self, script: Any, model: str, *args: str | float) -> Call:
         gap = round(1e6 * MARGIN / self.allowance.starts_per_second)
@@ -130,9 +133,9 @@ class Ledger:
         return call
 
     def _keys(self, model: str) -> list[str]:
-        lane = lane_key(self.account, model)
-        lines = [f"{lane}:line:{name}" for name in CLASSES]
-        return [lane, f"{lane}:slots", f"{lane}:flows", account_key(self.account), *lines]
+        own = account_key(self.account)
+        lines = [line_key(self.account, model, name) for name in CLASSES]
+        return [lane_key(self.account, model), slots_key(self.account, model), f"{own}:flows:{model}", own, *lines]
 
 
 def account_key(account: str) -> str:
@@ -141,8 +144,22 @@ def account_key(account: str) -> str:
 
 
 def lane_key(account: str, model: str) -> str:
-    """The hash of an account's model."""
-    return f"{account_key(account)}:{model}"
+    """The hash of an account's model. The model comes last: a job may call it anything."""
+    return f"{account_key(account)}:lane:{model}"
+
+
+def slots_key(account: str, model: str) -> str:
+    """The slots that are taken."""
+    return f"{account_key(account)}:slots:{model}"
+
+
+def line_key(account: str, model: str, queue: str) -> str:
+    """Those who wait, of a class of queues."""
+    return f"{account_key(account)}:line:{queue}:{model}"
+
+
+def _asked(retry_after: float | None) -> int:
+    return round(1e6 * min(retry_after or 0.0, LONGEST))
 
 
 def _seconds(microseconds: int) -> float | None:

@@ -47,7 +47,8 @@ class Ticket:
     def sleep(self, seconds: float) -> bool:
         """Until it is woken, but not longer. Whether it was."""
         is_rung = self._bell.wait(seconds)
-        self._bell.clear()
+        if is_rung:  # else a ring in this moment would be lost
+            self._bell.clear()
         return is_rung
 
     def wake(self) -> None:
@@ -61,14 +62,15 @@ class Mailbox:
     def __init__(self, client: "redis.Redis") -> None:
         self.name = uuid.uuid4().hex[:12]
         self._redis = client
-        self._lock = threading.Lock()
+        # One that its thread may take again: a `slot` that is finalised may be so in the midst of anything.
+        self._lock = threading.RLock()
         self._tickets: dict[str, Ticket] = {}
         self._duties: list[tuple[float, int, Look]] = []
         self._numbers = itertools.count()
         self._wanted = threading.Condition(self._lock)
         self._ready = threading.Event()
         self._closed = False
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.name}, {len(self._tickets)} waiting>"
@@ -76,10 +78,9 @@ class Mailbox:
     def open(self, timeout: float = LISTEN) -> None:
         """Listen, from the first call on. Returns when Redis has taken note, or after the time: one can also ask."""
         with self._lock:
-            if not self._threads and not self._closed:
-                for name, work in (("quota-mail", self._listen), ("quota-duty", self._do_duties)):
-                    self._threads.append(threading.Thread(target=work, name=name, daemon=True))
-                    self._threads[-1].start()
+            if not self._closed:
+                self._start("quota-mail", self._listen)
+                self._start("quota-duty", self._do_duties)
         self._ready.wait(timeout)
 
     def close(self) -> None:
@@ -103,6 +104,12 @@ class Mailbox:
             with self._lock:
                 heapq.heappush(self._duties, (time.monotonic() + seconds, next(self._numbers), look))
                 self._wanted.notify_all()
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        """Also after an interrupt between the making and the start."""
+        if name not in self._threads or self._threads[name].ident is None:
+            self._threads[name] = threading.Thread(target=work, name=name, daemon=True)
+            self._threads[name].start()
 
     # -- the threads ---------------------------------------------------------------------------------------------------
 

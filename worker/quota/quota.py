@@ -14,20 +14,23 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import redis
 
 from worker.quota.ledger import Answer, Ledger, Wish
 from worker.quota.mailbox import Mailbox, Start, Ticket
-from worker.script import Call
+from worker.script import Call, is_passing
 from worker.stops import Stop
 
 TELL_AFTER = 1.0
 """Seconds after which those who follow a job are told that it waits for quota."""
 
-ASK_EVERY = 5.0
-"""Seconds after which a waiting job asks by itself: a message of Redis' can get lost."""
+ASK_EVERY = 3.0
+"""Seconds after which a waiting job asks by itself: a message of Redis' can get lost, and the slot with it if that is
+found too late.
+"""
 
 RETRY_EVERY = 1.0
 """Seconds between two tries to reach a Redis that is away."""
@@ -43,6 +46,15 @@ USUAL = 32
 
 SLACK = 0.02
 """Seconds more than usual that do no harm, because starts are a little further apart than they need be."""
+
+MOST_LATE = 1.0
+"""Seconds by which a late start puts off the others at most: starts are counted in a window of a second."""
+
+IN_USE = 10.0
+"""Seconds for which a process looks after a lane in which it has asked for a slot."""
+
+MODELS = 1000
+"""Most models of which is remembered how long they take to begin."""
 
 LINGER = 1.0
 """Seconds that a slot stays taken whose stream was broken off: the service has yet to notice."""
@@ -62,7 +74,15 @@ class NoQuota(Exception):
 
 
 class QuotaUnknown(Exception):
-    """Raised when Redis, where the account's quota is, does not answer: nobody can know whether a stream may begin."""
+    """Raised when Redis, where the account's quota is, does not answer: nobody can know whether a stream may begin.
+
+    `kind` is its error, by name; `passes`: it may be otherwise later.
+    """
+
+    def __init__(self, kind: str, passes: bool = True) -> None:
+        super().__init__(kind, passes)
+        self.kind = kind
+        self.passes = passes
 
 
 class Slot:
@@ -76,16 +96,19 @@ class Slot:
         self._start = start
         self._is_used = False
 
-    def await_start(self, stop: Stop) -> None:
-        """Return when the stream may begin. Raises QuotaUnknown, and as `Stop.linger`."""
+    def await_start(self, stop: Stop, patience: float | None = None) -> None:
+        """Return when the stream may begin; another turn is waited for up to `patience` seconds.
+
+        Raises NoQuota, QuotaUnknown, and as `Stop.linger`.
+        """
         if self._is_used:
-            self._start = self._quota.turn(self._model, stop)
+            self._start = self._quota.turn(self._model, stop, patience)
         for _ in range(MOST_TURNS):
             time.sleep(max(0.0, self._start.at - time.monotonic()))
             if time.monotonic() - self._start.at <= LATE:
                 break
             self._quota.count("late_starts")
-            self._start = self._quota.turn(self._model, stop)
+            self._start = self._quota.turn(self._model, stop, patience)
         else:
             time.sleep(max(0.0, self._start.at - time.monotonic()))  # late or not, but never early
         self._is_used, self.linger = True, LINGER
@@ -124,13 +147,15 @@ class Quota:
         self._tenants = tenants
         self._patience = patience
         self._redis_patience = redis_patience
-        self._lock = threading.Lock()
+        # One that its thread may take again: a `slot` that is finalised may be so in the midst of anything.
+        self._lock = threading.RLock()
         self._held: dict[str, set[str]] = {}
         self._waiting: Counter[str] = Counter()
-        self._telling: list[str] = []
+        self._used: dict[str, float] = {}
+        self._telling: dict[str, list[str]] = {}
         self._counts: Counter[str] = Counter()
         self._waited = 0.0
-        self._took: deque[float] = deque(maxlen=USUAL)
+        self._took: dict[str, deque[float]] = {}
 
     def __repr__(self) -> str:
         held = sum(map(len, self._held.values()))
@@ -151,9 +176,11 @@ class Quota:
             self._keep(wish.model, who)
             yield slot
         finally:
-            self._mailbox.forget(ticket)
-            if wait or slot is not None:
-                self._give_back(wish.model, who, slot)
+            try:
+                self._finish(ticket, who, wish, slot, wait)
+            except BaseException:
+                self._finish(ticket, who, wish, slot, wait)  # struck while giving back: it is given back all the same
+                raise
 
     @contextmanager
     def calm_slot(self, model: str, patience: float) -> Iterator[Slot | None]:
@@ -162,7 +189,7 @@ class Quota:
         while True:
             try:
                 with self.slot(Wish(model=model), Stop(), lambda: None, wait=False) as slot:
-                    slot.await_start(Stop())
+                    slot.await_start(Stop(), patience=0.0)
                     yield slot
                     return
             except (NoQuota, QuotaUnknown):
@@ -171,23 +198,29 @@ class Quota:
             time.sleep(random.uniform(0.2, 0.5))
         yield None
 
-    def turn(self, model: str, stop: Stop) -> Start:
+    def turn(self, model: str, stop: Stop, patience: float | None = None) -> Start:
         """Another start for who has a slot."""
+        until = time.monotonic() + (self._patience if patience is None else patience)
         while True:
-            given, wait, shift = self._answered(lambda: self.ledger.turn(model), stop)
+            given, wait, shift = self._answered(lambda: self.ledger.turn(model), stop, patience)
             if given:
                 return Start(time.monotonic() + wait, shift)
-            stop.linger(min(wait, RETRY_EVERY))
+            if time.monotonic() > until:
+                raise NoQuota("")
+            stop.linger(min(wait, RETRY_EVERY) * random.uniform(1.0, 1.5))
 
     def began(self, model: str, start: Start) -> None:
         """The service has just let a stream begin that was to start then."""
         took = time.monotonic() - start.at
         with self._lock:
-            self._took.append(took)
-            late = took - min(self._took) - SLACK
+            if len(self._took) > MODELS:
+                self._took.clear()
+            usual = self._took.setdefault(model, deque(maxlen=USUAL))
+            usual.append(took)
+            late = took - min(usual) - SLACK
         if late > 0:
             self.count("put_off")
-            self._unless_away(lambda: self.ledger.put_off(model, start.shift, late))
+            self._unless_away(lambda: self.ledger.put_off(model, start.shift, min(late, MOST_LATE)))
 
     def refused(self, model: str, retry_after: float | None) -> None:
         self.count("refused")
@@ -216,17 +249,26 @@ class Quota:
 
     def tell(self) -> Call | None:
         """Renew the slots that this process has. See `worker.beat.Pulse`."""
+        now = time.monotonic()
         with self._lock:
-            held = {model: list(members) for model, members in self._held.items()}
-            for model in self._waiting:
-                held.setdefault(model, [])
-        self._telling = list(held)
+            self._used = {model: at for model, at in self._used.items() if now - at < IN_USE}
+            held = {model: list(self._held.get(model, ())) for model in {*self._held, *self._waiting, *self._used}}
+        self._telling = held
         return self.ledger.renewing(held.items()) if held else None
 
     def told(self, answer: Any) -> None:
-        """Lines that nobody looks after any more are looked after from here."""
+        """Lines that nobody looks after any more are looked after from here; and what was given back while the sign of
+        life was on its way is given back once more.
+        """
+        lanes = list(self._telling)
         for number in answer:
-            self._look_in(0.0, self._telling[number - 1])
+            self._look_in(0.0, lanes[number - 1])
+        for model, members in self._telling.items():
+            with self._lock:
+                gone = [who for who in members if who not in self._held.get(model, ())]
+            for who in gone:
+                again = partial(self.ledger.give_back, model, who, linger=LINGER)
+                self._mailbox.on_duty(0.0, again)
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -259,14 +301,17 @@ class Quota:
             with stop.breaking(lambda _: ticket.wake()):
                 is_rung = ticket.sleep(min(left, TELL_AFTER))
             stop.check()
-            if is_rung:
+            if is_rung or ticket.start is not None:
                 break
             told()
         return ticket.start
 
     def _ask(self, who: str, wish: Wish, stop: Stop, mode: Literal["wait", "try"]) -> Answer:
         weight = self._tenants.get(wish.tenant, 1.0)
-        answer = self._answered(lambda: self.ledger.ask(who, wish, weight, mode), stop)
+        with self._lock:
+            self._used[wish.model] = time.monotonic()
+        patience = 0.0 if mode == "try" else None
+        answer = self._answered(lambda: self.ledger.ask(who, wish, weight, mode), stop, patience)
         self._look_in(answer.look_in, wish.model)
         return answer
 
@@ -289,12 +334,17 @@ class Quota:
         with self._lock:
             self._held.setdefault(model, set()).add(who)
 
-    def _give_back(self, model: str, who: str, slot: Slot | None) -> None:
-        with self._lock:
-            members = self._held.get(model, set())
+    def _finish(self, ticket: Ticket, who: str, wish: Wish, slot: Slot | None, wait: bool) -> None:
+        with self._lock:  # first of all: what is not held is not renewed
+            members = self._held.get(wish.model, set())
             members.discard(who)
             if not members:
-                self._held.pop(model, None)
+                self._held.pop(wish.model, None)
+        self._mailbox.forget(ticket)
+        if wait or slot is not None:
+            self._give_back(wish.model, who, slot)
+
+    def _give_back(self, model: str, who: str, slot: Slot | None) -> None:
         linger, well = (slot.linger, slot.well) if slot else (0.0, False)
         look = self._unless_away(lambda: self.ledger.give_back(model, who, linger=linger, well=well))
         self._look_in(look, model)
@@ -302,15 +352,15 @@ class Quota:
     def _look_in(self, seconds: float | None, model: str) -> None:
         self._mailbox.on_duty(seconds, lambda: self.ledger.look(model))
 
-    def _answered(self, ask: Callable[[], A], stop: Stop) -> A:
+    def _answered(self, ask: Callable[[], A], stop: Stop, patience: float | None = None) -> A:
         """What Redis says, also if it is away for a while."""
-        until = time.monotonic() + self._redis_patience
+        until = time.monotonic() + (self._redis_patience if patience is None else patience)
         while True:
             try:
                 return ask()
             except redis.RedisError as error:
-                if time.monotonic() > until:
-                    raise QuotaUnknown(type(error).__name__) from None
+                if time.monotonic() >= until or not is_passing(error):
+                    raise QuotaUnknown(type(error).__name__, is_passing(error)) from None
             stop.linger(RETRY_EVERY * random.uniform(0.5, 1.5))
 
     def _unless_away(self, tell: Callable[[], A]) -> A | None:

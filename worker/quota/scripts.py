@@ -48,6 +48,9 @@ SLOWEST: Final = 32
 SUSPICIOUS: Final = 3
 """So many failed opens in a row, with no success of anybody's in between, are an outage."""
 
+WELL: Final = 5_000_000
+"""So long after a success of anybody's it is not the service that is out, but whoever cannot connect to it."""
+
 PROBE: Final = 15_000_000
 """How long a probe of an outage may take."""
 
@@ -127,12 +130,14 @@ for class = 1, 3 do waiting[class] = redis.call('ZCARD', line(class)) end
 
 local function stand(class, tenant, weight, member, place)
     if redis.call('ZSCORE', line(class), member) then return end
+    local flow = class .. tenant
+    local last = math.max(lane['served' .. class], tonumber(redis.call('HGET', FLOWS, flow)) or 0) + 1 / weight
     if place == 0 then
-        local flow = class .. tenant
-        place = math.max(lane['served' .. class], tonumber(redis.call('HGET', FLOWS, flow)) or 0) + 1 / weight
+        place = last
         redis.call('HSET', FLOWS, flow, place)
         redis.call('EXPIRE', FLOWS, {KEPT})
     end
+    place = math.min(place, last) -- one that was kept while Redis lost its data is not behind a new one
     waiting[class] = waiting[class] + redis.call('ZADD', line(class), place, member)
     redis.call('EXPIRE', line(class), {KEPT})
 end
@@ -149,7 +154,7 @@ end
 local function next_start() return math.max(now, lane.next, lane.hold) end
 
 local function too_early()
-    if account.is_out == 1 then return math.max({PROBE_FIRST}, math.min(account.probe - now, 1000000)) end
+    if account.is_out == 1 and now < account.probe then return math.min(account.probe - now, 1000000) end
     return next_start() - {AHEAD} - now
 end
 
@@ -176,6 +181,10 @@ local function count()
 end
 
 local function give(member)
+    if account.is_out == 1 then -- a job may be the probe: where all recognisers stand by, nobody opens any
+        account.probe = now + {PROBE}
+        redis.call('HSET', ACCOUNT, 'probe', account.probe)
+    end
     taken = taken + redis.call('ZADD', SLOTS, now + {HELD}, member)
     count()
     return start()
@@ -258,7 +267,8 @@ else
     redis.call('ZADD', SLOTS, 'XX', now + linger, member)
 end
 if is_well == '1' then
-    redis.call('HSET', ACCOUNT, 'failures', 0, 'is_out', 0)
+    redis.call('HSET', ACCOUNT, 'failures', 0, 'is_out', 0, 'is_probing', 0, 'well_at', now)
+    redis.call('EXPIRE', ACCOUNT, 86400)
     account.is_out = 0
 end
 serve('')
@@ -311,6 +321,8 @@ RENEW = Script(
     + f"""
 local late, position = {{}}, 1
 for i = 1, #KEYS, 2 do
+    redis.call('EXPIRE', KEYS[i], {KEPT}) -- first, because a Redis that is full takes it, and then the rest
+    redis.call('EXPIRE', KEYS[i + 1], {KEPT})
     local lane = read(KEYS[i], 'tick', 'seen')
     revive(KEYS[i + 1], lane.seen)
     redis.call('HSET', KEYS[i], 'seen', now)
@@ -348,7 +360,13 @@ return {{1, at - now}}
 """Asks to open a connection. KEYS: the account's hash. ARGV: time between two opens; how far ahead one may be given,
 the more the more urgent. Answers: allowed or not, and how long to wait before opening, or before asking again."""
 
-OPENED = Script("redis.call('HSET', KEYS[1], 'failures', 0, 'is_out', 0, 'is_probing', 0)")
+OPENED = Script(
+    _CLOCK
+    + f"""
+redis.call('HSET', KEYS[1], 'failures', 0, 'is_out', 0, 'is_probing', 0, 'well_at', now)
+redis.call('EXPIRE', KEYS[1], {KEPT})
+"""
+)
 """A connection was opened: there is no outage. KEYS: the account's hash."""
 
 OPEN_FAILED = Script(
@@ -356,10 +374,12 @@ OPEN_FAILED = Script(
     + _SLOWER
     + f"""
 local asked, chance, is_refusal = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
-local account = read(KEYS[1], 'is_out', 'is_probing', 'level', 'probe', 'hold', 'slow', 'slow_at')
+local account = read(KEYS[1], 'is_out', 'is_probing', 'level', 'probe', 'hold', 'slow', 'slow_at', 'failures',
+    'failed_at', 'well_at')
+local failures = now - account.failed_at > {FORGOTTEN} and 1 or account.failures + 1
+redis.call('HSET', KEYS[1], 'failures', failures, 'failed_at', now)
 if is_refusal == '1' then slow_down(KEYS[1], account, asked, chance) end
-if account.is_out == 0 and failures >= {SUSPICIOUS} then
+if account.is_out == 0 and failures >= {SUSPICIOUS} and now - account.well_at > {WELL} then
     if now - account.probe > {FORGOTTEN} then account.level = 0 end
     redis.call('HSET', KEYS[1], 'is_out', 1, 'out_since', now)
     account.is_probing = 1

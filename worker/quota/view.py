@@ -11,11 +11,11 @@ from typing import Any
 import redis
 
 from config.queues import CLASSES
-from worker.quota.ledger import MARGIN, OPEN_MARGIN, PREFIX, account_key, lane_key
+from worker.quota.ledger import MARGIN, OPEN_MARGIN, PREFIX, account_key, lane_key, line_key, slots_key
 from worker.quota.scripts import CALM, WINDOW
 
-NAME = re.compile(rf"{re.escape(PREFIX)}\{{([^{{}}]+)\}}(?::(.+))?", re.DOTALL)
-"""The key of an account's hash, or of a lane's, or of a hash below one."""
+NAME = re.compile(rf"{re.escape(PREFIX)}\{{([^{{}}]+)\}}(?::lane:(.+))?", re.DOTALL)
+"""The key of an account's hash, or of a lane's."""
 
 FIELDS = (
     *("gap", "hold", "slow", "slow_at"),  # of both, then those of a lane, and of an account
@@ -136,10 +136,10 @@ class View:
     def _lines(self, lanes: Sequence[tuple[str, str]], now: int) -> list[tuple[int, list[int]]]:
         """Of each lane how many slots are taken, and how many wait in each of its lines."""
         with self._redis.pipeline(transaction=False) as pipeline:
-            for key in (lane_key(account, model) for account, model in lanes):
-                pipeline.zcount(f"{key}:slots", f"({now}", "+inf")
+            for account, model in lanes:
+                pipeline.zcount(slots_key(account, model), f"({now}", "+inf")
                 for name in CLASSES:
-                    pipeline.zcard(f"{key}:line:{name}")
+                    pipeline.zcard(line_key(account, model, name))
             answers: list[Any] = pipeline.execute()
         step = 1 + len(CLASSES)
         each = (answers[i : i + step] for i in range(0, len(answers), step))

@@ -115,6 +115,7 @@ WRITES: dict[str, Write] = {
     "failed": lambda record: record.failed("not_audio", "Give audio."),
     "cancelled": lambda record: record.cancelled(),
     "waiting": lambda record: record.waiting("throttled", "Later."),
+    "cut": lambda record: record.cut(1),
     "waits": lambda record: record.waits(),
     "goes": went,
     "not_begun": lambda record: record.not_begun("default 7"),

@@ -66,6 +66,6 @@ def quota(valkey: str, client: redis.Redis, quick: None) -> Iterator[Quotas]:
 
 def end(box: Mailbox) -> None:
     box.close()
-    for thread in box._threads:
+    for thread in box._threads.values():
         thread.join(PATIENCE)
         assert not thread.is_alive()

@@ -9,7 +9,7 @@ import redis
 
 from config.queues import BULK, INTERACTIVE, QUEUE
 from worker.quota import Allowance, Ledger, Wish
-from worker.quota.ledger import PREFIX, Answer, account_key, lane_key
+from worker.quota.ledger import PREFIX, Answer, account_key, lane_key, line_key, slots_key
 from worker.quota.scripts import MAIL
 
 PATIENCE = 10.0
@@ -20,7 +20,7 @@ MODEL = "m"
 NEVER_LATE = 10_000.0
 """Starts per second, where the pace is not what a test is about."""
 
-MOMENTS = ("next", "tick", "hold", "slow_at", "since", "probe", "out_since")
+MOMENTS = ("next", "tick", "hold", "slow_at", "since", "probe", "out_since", "failed_at", "well_at")
 CLASS = {"interactive": INTERACTIVE, "default": QUEUE, "bulk": BULK}
 
 
@@ -48,19 +48,19 @@ class Redis:
 
     def slots(self, model: str = MODEL, account: str = "a") -> dict[str, float]:
         """Who has one, and when it comes free."""
-        found = self.client.zrange(f"{lane_key(account, model)}:slots", 0, -1, withscores=True)
+        found = self.client.zrange(slots_key(account, model), 0, -1, withscores=True)
         return {member.decode(): moment for member, moment in found}
 
     def waiting(self, model: str = MODEL, account: str = "a") -> int:
-        return sum(self.client.zcard(f"{lane_key(account, model)}:line:{queue}") for queue in CLASS.values())
+        return sum(self.client.zcard(line_key(account, model, queue)) for queue in CLASS.values())
 
     def elapse(self, seconds: float, *, alone: bool = False) -> None:
         """Let time pass; `alone`: nobody came by in it."""
         for key in self.client.scan_iter(PREFIX + "*"):
-            if key.endswith(b":slots"):
+            if b":slots:" in key:
                 for member in self.client.zrange(key, 0, -1):
                     self.client.zincrby(key, -seconds * SECOND, member)
-            elif b":line:" not in key and not key.endswith(b":flows"):
+            elif b":line:" not in key and b":flows:" not in key:
                 self._move(key, seconds)
                 if b"}:" in key:
                     self.client.hset(key, "seen", int(self.now() + (-seconds if alone else 60) * SECOND))

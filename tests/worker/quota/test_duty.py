@@ -56,7 +56,7 @@ def test_who_looks_a_little_early_keeps_the_duty(peer: Peers, inside: Redis) -> 
     one.ask("a")
     look_in = one.ask("b").look_in
     assert look_in is not None
-    inside.client.hset("stenopool:quota:{a}:m", "tick", int(inside.now() + 0.5 * scripts.LEAST))
+    inside.client.hset("stenopool:quota:{a}:lane:m", "tick", int(inside.now() + 0.5 * scripts.LEAST))
     one.renew("a")
     assert one.ledger.look("m") is not None
 
@@ -106,7 +106,7 @@ def test_a_beat_finds_the_lines_by_their_number(peer: Peers, inside: Redis) -> N
     held = [(model, [one.who("a")]) for model in ("k", "m", "n")]
     inside.elapse(3)
     for model in ("k", "n"):
-        inside.client.hset(f"stenopool:quota:{{a}}:{model}", "tick", int(inside.now() - SECOND))
+        inside.client.hset(f"stenopool:quota:{{a}}:lane:{model}", "tick", int(inside.now() - SECOND))
     assert one.ledger.renewing(held).run(inside.client) == [1, 3]
     for model in ("k", "m", "n"):
         assert inside.slots(model)["p.a"] > inside.now() + 1.5 * SECOND

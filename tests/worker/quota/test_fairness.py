@@ -83,7 +83,7 @@ def test_within_a_class_who_came_first_is_first(full: Peer, turns: Turns) -> Non
 
 def test_jobs_of_an_unknown_queue_are_of_the_default_class(full: Peer, inside: Redis) -> None:
     full.ask("a", queue="default")
-    assert inside.client.zcard("stenopool:quota:{a}:m:line:transcribe") == 1
+    assert inside.client.zcard("stenopool:quota:{a}:line:transcribe:m") == 1
 
 
 # -- tenants -----------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_a_place_is_told_as_it_is_kept(peer: Peers) -> None:
 def test_of_tenants_no_more_is_remembered_than_a_thousand_once_nobody_waits(full: Peer, inside: Redis) -> None:
     for number in range(1001):
         full.ask(f"t-{number}", tenant=str(number))
-    assert inside.client.hlen("stenopool:quota:{a}:m:flows") == 1001
+    assert inside.client.hlen("stenopool:quota:{a}:flows:m") == 1001
     for number in range(1001):
         full.give_back(f"t-{number}")
-    assert inside.client.hlen("stenopool:quota:{a}:m:flows") == 0
+    assert inside.client.hlen("stenopool:quota:{a}:flows:m") == 0

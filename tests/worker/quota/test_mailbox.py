@@ -88,7 +88,7 @@ def test_making_a_mailbox_starts_nothing_and_opening_it_twice_is_opening_it_once
     assert threading.active_count() == before and repr(box) == f"<Mailbox {box.name}, 0 waiting>"
     box.open()
     box.open()
-    assert [thread.name for thread in box._threads] == ["quota-mail", "quota-duty"]
+    assert list(box._threads) == ["quota-mail", "quota-duty"]
 
 
 def test_mail_wakes_the_ticket_that_it_is_for(make: Boxes, client: redis.Redis) -> None:
@@ -169,7 +169,7 @@ def test_a_closed_mailbox_ends_both_threads_and_starts_none(make: Boxes) -> None
     for one in (box, never):
         end(one)
         one.open(0.01)
-    assert never._threads == [] and not any(thread.is_alive() for thread in box._threads)
+    assert never._threads == {} and not any(thread.is_alive() for thread in box._threads.values())
 
 
 # -- duties ------------------------------------------------------------------------------------------------------------

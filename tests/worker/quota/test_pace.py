@@ -117,7 +117,7 @@ def test_another_turn_does_not_take_the_duty_from_who_has_it(peer: Peers, inside
     for _ in range(2):
         one.ledger.turn("m")
         assert inside.lane()["tick"] == tick
-        inside.client.hset("stenopool:quota:{a}:m", "tick", int(tick := inside.now() - SECOND))
+        inside.client.hset("stenopool:quota:{a}:lane:m", "tick", int(tick := inside.now() - SECOND))
 
 
 # -- what came late to the service -------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_to_put_off_takes_the_duty_from_nobody(peer: Peers, inside: Redis) -> No
     one.ask("a")
     assert other.ask("b").look_in is not None
     tick = int(inside.now() - SECOND)
-    inside.client.hset("stenopool:quota:{a}:m", "tick", tick)
+    inside.client.hset("stenopool:quota:{a}:lane:m", "tick", tick)
     one.ledger.put_off("m", 0, 0.5)
     assert inside.lane()["tick"] == tick and one.renew("a") == [1]
 
@@ -215,7 +215,7 @@ def test_one_refusal_makes_all_wait_and_halves_the_pace(calm: Peer, peer: Peers,
     lane = inside.lane()
     assert lane["refused"] == 1 and lane["slow"] == 2
     assert scripts.PAUSE <= lane["hold"] - lane["slow_at"] <= 1.5 * scripts.PAUSE
-    inside.client.hset("stenopool:quota:{a}:m", "hold", int(inside.now() + 60 * SECOND))
+    inside.client.hset("stenopool:quota:{a}:lane:m", "hold", int(inside.now() + 60 * SECOND))
     assert not other.ask("b").given and not calm.ledger.turn("m")[0]
     assert other.ask("c", model="n").given
 
@@ -229,7 +229,7 @@ def test_after_a_refusal_starts_are_further_apart_until_it_wears_off(peer: Peers
     for passed, slower in ((0, 2.0), (5, 1.5), (5, 1.25), (200, 1.0)):
         inside.elapse(passed)
         slow_at = inside.lane()["slow_at"]
-        inside.client.hset("stenopool:quota:{a}:m", mapping={"next": 0, "hold": 0})
+        inside.client.hset("stenopool:quota:{a}:lane:m", mapping={"next": 0, "hold": 0})
         before = inside.now()
         given, wait, _ = one.ledger.turn("m")
         assert given and wait == 0
@@ -244,7 +244,7 @@ def test_refusals_that_come_together_count_once_and_one_after_the_pause_doubles(
         calm.ledger.refused("m", 30.0)  # which makes the pause long enough for this test
         calm.ledger.refused("m", None)
         slow.append(inside.lane()["slow"])
-        inside.client.hset("stenopool:quota:{a}:m", "hold", 0)
+        inside.client.hset("stenopool:quota:{a}:lane:m", "hold", 0)
     assert inside.lane()["refused"] == 14
     assert slow == pytest.approx([2, 4, 8, 16, 32, 32, 32], rel=0.2)
     assert max(slow) <= 32
@@ -258,7 +258,7 @@ def test_the_pause_doubles_with_the_slow_down(calm: Peer, inside: Redis) -> None
         least = scripts.PAUSE * lane["slow"] / 2
         assert least - 1 <= lane["hold"] - lane["slow_at"] <= 1.5 * least
         assert lane["slow"] > 1.5 * 2**number
-        inside.client.hset("stenopool:quota:{a}:m", "hold", 0)
+        inside.client.hset("stenopool:quota:{a}:lane:m", "hold", 0)
 
 
 @pytest.mark.parametrize("asked", [5.0, 60.0])

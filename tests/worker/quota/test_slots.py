@@ -219,4 +219,4 @@ def test_what_nobody_touches_is_forgotten_after_a_day(peer: Peers, client: redis
 
 
 def test_all_keys_of_an_account_are_on_one_node_of_a_cluster() -> None:
-    assert account_key("a") == "stenopool:quota:{a}" and lane_key("a", "m") == "stenopool:quota:{a}:m"
+    assert account_key("a") == "stenopool:quota:{a}" and lane_key("a", "m") == "stenopool:quota:{a}:lane:m"

@@ -18,7 +18,7 @@ class FakeQuota:
         self.last = 0.0
         self._turns = list(turns)
 
-    def turn(self, model: str, stop: Stop) -> Start:
+    def turn(self, model: str, stop: Stop, patience: float | None = None) -> Start:
         self.noted.append(f"turn of {model}")
         self.last = time.monotonic() + (self._turns.pop(0) if len(self._turns) > 1 else self._turns[0])
         return Start(self.last, len(self.noted))

