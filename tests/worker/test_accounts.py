@@ -195,7 +195,8 @@ def test_a_place_that_is_kept_leads_back_to_its_account(make: Make) -> None:
 
 def test_a_process_that_cannot_connect_takes_no_slot_from_those_that_can(make: Make) -> None:
     accounts = make(a=1, b=1)
-    cut_off, well = (account.pool for account in accounts.all)
+    pools: list[Any] = [account.pool for account in accounts.all]
+    cut_off, well = pools
     cut_off.last_error = "ConnectFailed"
     with place(accounts):
         assert held(accounts) == [0, 1]
