@@ -39,7 +39,7 @@ class Account:
     @property
     def is_cut_off(self) -> bool:
         """Whether this process cannot connect, and has nothing left: it must take no slot from those that can."""
-        return bool(self.pool.last_error) and not self.pool.has_idle
+        return self.pool.is_cut_off
 
 
 @dataclass(frozen=True, slots=True)

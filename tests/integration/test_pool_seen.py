@@ -141,7 +141,9 @@ def test_a_process_whose_jobs_wait_says_which_setting_binds(
     own: Callable[..., Site], counter: Counter, eventually: Eventually
 ) -> None:
     site = own("threads", DASHSCOPE_MAXIMUM_ASYNC_REQUESTS="1")
-    jobs = [site.send(counter(seconds).as_uri()) for seconds in (6, 0.1)]
+    jobs = [site.send(counter(6).as_uri())]
+    eventually(lambda: site.record(jobs[0].id).get("progress_ms"), "the first one streams")
+    jobs.append(site.send(counter(0.1).as_uri()))
 
     eventually(lambda: [one["limits"] for one in reported(site).values()] == ["pool"], "the limit")
     eventually(lambda: "limited by pool" in site.worker.output, "the warning")
@@ -154,7 +156,9 @@ def test_a_process_whose_jobs_wait_for_quota_says_so_and_all_of_it_can_be_seen(
     own: Callable[..., Site], counter: Counter, eventually: Eventually
 ) -> None:
     site = own("threads", STENOPOOL_QUOTA_STREAMS="1", STENOPOOL_QUOTA_PATIENCE="60")
-    jobs = [site.send(counter(seconds).as_uri()) for seconds in (6, 0.1)]
+    jobs = [site.send(counter(6).as_uri())]
+    eventually(lambda: site.record(jobs[0].id).get("progress_ms"), "the first one streams")
+    jobs.append(site.send(counter(0.1).as_uri()))
 
     eventually(lambda: [one["limits"] for one in reported(site).values()] == ["quota"], "the limit")
     (report,) = reported(site).values()

@@ -24,7 +24,7 @@ class FakePool:
 
     def __init__(self, name: str, noted: list[str], **figures: float) -> None:
         self.last_error = ""
-        self.has_idle = False
+        self.is_cut_off = False
         self.policy = Policy()
         self.figures = figures
         self._name = name
@@ -197,14 +197,14 @@ def test_a_process_that_cannot_connect_takes_no_slot_from_those_that_can(make: M
     accounts = make(a=1, b=1)
     pools: list[Any] = [account.pool for account in accounts.all]
     cut_off, well = pools
-    cut_off.last_error = "ConnectFailed"
+    cut_off.is_cut_off = True
     with place(accounts):
         assert held(accounts) == [0, 1]
-    well.last_error = "ConnectFailed"
+    well.is_cut_off = True
     with pytest.raises(NoQuota) as left, place(accounts, place="a 3"):
         pytest.fail("it began")
     assert left.value.place == "a 3" and held(accounts) == [0, 0]
-    cut_off.has_idle = True
+    cut_off.is_cut_off = False
     with place(accounts):
         assert held(accounts) == [1, 0]
 

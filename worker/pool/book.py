@@ -200,6 +200,12 @@ class Book(Generic[T]):
         return self._pace.outage.last_error
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether nothing is idle and the last open failed in a way that may pass."""
+        outage = self._pace.outage
+        return not self.stock.idle and outage.error is not None and not outage.hopeless
+
+    @property
     def summary(self) -> str:
         closed = "closed, " if self.closed else ""
         return f"{self.name!r} {closed}{self.stock.summary} | waiting {len(self.line)} | max {self.policy.max_size}"

@@ -84,9 +84,9 @@ class Pool(Generic[T]):
         return self._book.last_error
 
     @property
-    def has_idle(self) -> bool:
-        """Whether one could be lent now."""
-        return bool(self._book.stock.idle)
+    def is_cut_off(self) -> bool:
+        """Whether nothing can be lent now because opens fail, which may pass."""
+        return self._book.is_cut_off
 
     def open(self) -> None:
         """Begin to warm up in the background, and return at once. A second call does nothing.

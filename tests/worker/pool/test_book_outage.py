@@ -116,6 +116,20 @@ def test_after_a_hopeless_error_an_idle_entry_is_lent_all_the_same(make_desk):
     assert desk.ask().entry is entry
 
 
+@pytest.mark.parametrize(("error", "cut_off"), [(OSError(), True), (Refused(), False)])
+def test_who_cannot_open_any_and_has_none_is_cut_off_unless_whoever_asks_is_told_why(make_desk, error, cut_off):
+    desk = make_desk(min_size=1, max_size=1)
+    assert not desk.book.is_cut_off
+    desk.open_failed(error)
+    assert desk.book.is_cut_off is cut_off
+
+
+def test_who_has_an_idle_one_is_not_cut_off(make_desk):
+    desk = make_desk("a", min_size=2, max_size=2)
+    desk.open_failed(OSError())
+    assert not desk.book.is_cut_off
+
+
 def test_a_later_ordinary_error_lets_people_wait_again(make_desk):
     desk = make_desk(min_size=2, max_size=2, openers=2)
     desk.open_failed(Refused())

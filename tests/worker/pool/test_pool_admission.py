@@ -131,12 +131,3 @@ def test_the_time_at_the_gate_is_not_time_to_connect(make_pool, hooks):
     pool = make_pool(clock=clock, admit=lambda is_wanted: clock.advance(100))
     pool.wait(PATIENCE)
     assert pool.stats()["connect_seconds_max"] == 2.0
-
-
-def test_a_pool_says_whether_one_could_be_lent_now(make_pool):
-    pool = make_pool()
-    assert not pool.has_idle
-    pool.wait(PATIENCE)
-    assert pool.has_idle
-    with pool.lease():
-        assert not pool.has_idle
