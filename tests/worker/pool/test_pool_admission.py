@@ -131,3 +131,17 @@ def test_the_time_at_the_gate_is_not_time_to_connect(make_pool, hooks):
     pool = make_pool(clock=clock, admit=lambda is_wanted: clock.advance(100))
     pool.wait(PATIENCE)
     assert pool.stats()["connect_seconds_max"] == 2.0
+
+
+def test_a_pool_says_that_it_is_cut_off_until_an_open_succeeds(make_pool, wait_until):
+    gate = FakeGate()
+    pool = make_pool(admit=gate.admit)
+    assert not pool.is_cut_off
+    gate.way.clear()
+    pool.open()
+    gate.errors = [Closed() for _ in range(1000)]
+    gate.way.set()
+    wait_until(pool, lambda: pool.is_cut_off)
+    gate.errors.clear()
+    pool.wait(PATIENCE)
+    assert not pool.is_cut_off
