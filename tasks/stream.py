@@ -122,9 +122,8 @@ class Stream:
                 except STALE:
                     if recognizer.took_audio or not reused:
                         raise
-            with self._lent(place, fresh=True) as recognizer:
-                with started(place.slot, self.stop):
-                    self._over(recognizer, place.slot)
+            with self._lent(place, fresh=True) as recognizer, started(place.slot, self.stop):
+                self._over(recognizer, place.slot)
             return False
 
     @contextmanager

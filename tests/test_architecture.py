@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker.quota": {"config.queues", "worker.script", "worker.stops"},
     "worker.accounts": {"config.quota", "worker.pool", "worker.quota", "worker.recognition", "worker.stops"},
     "worker.report": {"worker.beat", "worker.limits", "worker.script"},
-    "worker.sizing": {"config", "worker.pool"},
+    "worker.sizing": {"config", "worker.pool", "worker.quota.ledger"},
     "worker.descriptors": set(),
     "worker.preload": {"worker.recognition"},
     "worker.slots": {"worker.handback"},

@@ -1,5 +1,6 @@
 """The accounts of a process: each with its quota, its pool of recognisers, and the gate to more of them."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,12 +15,12 @@ WORST = ("_max", "_p50", "_p95")
 """How figures are called of which the worst counts."""
 
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether a process that was cut off can connect again."""
+
+
 class NoSuchAccount(Exception):
     """Raised for a name that no account has, or a model that none offers. The text is a sentence for the user."""
-
-
-class CutOff(NoQuota):
-    """Raised when no account that the job may use can be reached from here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +93,9 @@ class Accounts:
         """
         with ExitStack() as stack:
             for account, kept, wait in self._tries(wish):
-                if account.is_cut_off:
+                if account.is_cut_off and not (wait and _connects(account, stop, told)):
                     if wait:
-                        raise CutOff(wish.place)
+                        raise NoQuota(wish.place)
                     continue
                 try:
                     slot = stack.enter_context(account.quota.slot(replace(wish, place=kept), stop, told, wait=wait))
@@ -128,3 +129,14 @@ class Accounts:
     @staticmethod
     def _names(accounts: Sequence[Account]) -> str:
         return ", ".join(account.name for account in accounts)
+
+
+def _connects(account: Account, stop: Stop, told: Callable[[], None]) -> bool:
+    """Whether the account can be reached again within a job's patience: without that wait, a worker that is cut off
+    would take one job after the other, only to send it back. Raises as `Stop.check`.
+    """
+    until = time.monotonic() + account.quota.patience
+    while account.is_cut_off and (left := until - time.monotonic()) > 0:
+        stop.wait(min(left, LOOK_EVERY))
+        told()
+    return not account.is_cut_off

@@ -5,6 +5,7 @@ import math
 from config.pool import SERVICE_IDLE_LIMIT, PoolSettings
 from config.settings import Settings, SettingsError
 from worker.pool import Policy
+from worker.quota.ledger import OPEN_MARGIN
 
 OPENS_PER_SECOND = 20.0
 """As many as the service lets an account start tasks in a second (its rate-limit page): no reason to connect faster."""
@@ -22,10 +23,6 @@ JITTER = 0.1
 
 GRACE = 5.0
 """Longest time, in seconds, that an idle recogniser past its age stays while others are being replaced."""
-
-OPEN_MARGIN = 1.15
-"""The quota spaces the opens of an account so much wider than allowed (the ledger's own OPEN_MARGIN), so that just this
-share of the rate keeps recognisers warm."""
 
 JOBS_A_CORE = 4
 """Of a prefork worker that was given no size (-c): a child holds one stream in about 20 MB and a fiftieth of a core,

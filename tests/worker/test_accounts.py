@@ -209,6 +209,19 @@ def test_a_process_that_cannot_connect_takes_no_slot_from_those_that_can(make: M
         assert held(accounts) == [1, 0]
 
 
+def test_a_job_of_a_process_that_is_cut_off_waits_a_while_before_it_is_sent_back(make: Make) -> None:
+    def connect() -> None:
+        told.append(pool.is_cut_off)
+        pool.is_cut_off = False
+
+    told: list[bool] = []
+    accounts = make(a=1, patience=0.05)
+    pool: Any = accounts.all[0].pool
+    pool.is_cut_off = True
+    with place(accounts, connect):
+        assert held(accounts) == [1] and told == [True]
+
+
 def test_a_place_that_is_kept_with_an_account_that_is_gone_is_none(make: Make) -> None:
     accounts = make(a=1, b=1)
     with place(accounts, place="gone 3"):

@@ -244,7 +244,6 @@ class Pool(Generic[T]):
     def _open_one(self) -> None:
         if not self._decide(lambda now: self._book.begin()):
             return
-        began = self._clock()
         try:
             self._admit(lambda: len(self._book.line) > 0)
             began = self._clock()

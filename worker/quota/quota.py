@@ -233,6 +233,11 @@ class Quota:
             used = len(self._held.get(model, ())) + self._waiting[model]
         return used / (allowed.streams or allowed.starts_per_second)
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which a job waits."""
+        return self._patience
+
     def count(self, event: str) -> None:
         with self._lock:
             self._counts[event] += 1
@@ -267,8 +272,7 @@ class Quota:
             with self._lock:
                 gone = [who for who in members if who not in self._held.get(model, ())]
             for who in gone:
-                again = partial(self.ledger.give_back, model, who, linger=LINGER)
-                self._mailbox.on_duty(0.0, again)
+                self._mailbox.on_duty(0.0, partial(self._return, model, who))
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -348,6 +352,9 @@ class Quota:
         linger, well = (slot.linger, slot.well) if slot else (0.0, False)
         look = self._unless_away(lambda: self.ledger.give_back(model, who, linger=linger, well=well))
         self._look_in(look, model)
+
+    def _return(self, model: str, who: str) -> None:
+        self._look_in(self.ledger.give_back(model, who, linger=LINGER), model)
 
     def _look_in(self, seconds: float | None, model: str) -> None:
         self._mailbox.on_duty(seconds, lambda: self.ledger.look(model))

@@ -219,7 +219,7 @@ local function leave()
         if not is_mine then due = lane.tick end
     end
     redis.call('HSET', LANE, 'seen', now, 'next', lane.next, 'tick', due, 'virtual', lane.virtual,
-        'since', lane.since, 'turns', lane.turns, 'before', lane.before, 'shift', lane.shift,
+        'since', lane.since, 'turns', lane.turns, 'before', lane.before,
         'class1', lane.class1, 'class2', lane.class2, 'class3', lane.class3,
         'served1', lane.served1, 'served2', lane.served2, 'served3', lane.served3)
     redis.call('EXPIRE', LANE, {KEPT})
