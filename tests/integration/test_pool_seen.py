@@ -86,6 +86,12 @@ def stenopool(site: Site, *words: str, command: str = "pool", **env: str) -> sub
     return subprocess.run(words, env=site.env | env, capture_output=True, text=True, timeout=60)
 
 
+def cancel(site: Site, jobs: list[Any], eventually: Eventually) -> None:
+    for job in jobs:
+        site.redis.set(f"stenopool:job:{{{job.id}}}:cancel", "1", ex=60)
+    eventually(lambda: all(site.record(job.id)["state"] == "cancelled" for job in jobs), "their end")
+
+
 # -- Redis -------------------------------------------------------------------------------------------------------------
 
 
@@ -148,8 +154,7 @@ def test_a_process_whose_jobs_wait_says_which_setting_binds(
     eventually(lambda: [one["limits"] for one in reported(site).values()] == ["pool"], "the limit")
     eventually(lambda: "limited by pool" in site.worker.output, "the warning")
     assert "raise DASHSCOPE_MAXIMUM_ASYNC_REQUESTS, or" in site.worker.output
-    for job in jobs:
-        job.get(timeout=30)
+    cancel(site, jobs, eventually)
 
 
 def test_a_process_whose_jobs_wait_for_quota_says_so_and_all_of_it_can_be_seen(
@@ -172,9 +177,7 @@ def test_a_process_whose_jobs_wait_for_quota_says_so_and_all_of_it_can_be_seen(
     assert (lane["account"], lane["slots"], lane["most_slots"]) == ("default", 1, 1)
     assert lane["waiting"]["transcribe"] == 1 and lane["wait"] > 0
     assert "1/1" in stenopool(site, command="quota").stdout
-    for job in jobs:
-        site.redis.set(f"stenopool:job:{{{job.id}}}:cancel", "1", ex=60)
-    eventually(lambda: all(site.record(job.id)["state"] == "cancelled" for job in jobs), "their end")
+    cancel(site, jobs, eventually)
 
 
 # -- inspect and control -----------------------------------------------------------------------------------------------
