@@ -84,7 +84,7 @@ integration: compiled  ## real workers, compiled, under prefork, threads, gevent
 TABLE = --faults-table docs/faults.md
 
 faults: plain  ## what the world can do to a job, and what becomes of it; writes the table in docs/faults.md
-	$(PYTEST) tests/faults $(TABLE)
+	COVERAGE_FILE=.coverage.faults $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report= tests/faults $(TABLE)
 
 coverage: $(READY)
 	$(BIN)/coverage combine --quiet

@@ -154,8 +154,9 @@ def test_4_a_greenlet_that_is_ended_in_mid_stream_leaves_no_such_connection(
 
 
 def test_4_if_the_service_says_it_all_the_same_the_job_goes_on_over_another_connection(
-    site: Site, counter: Recording, marker: str
+    site: Site, counter: Recording, marker: str, eventually: Eventually
 ) -> None:
+    eventually(lambda: site.is_warm(kept(site.pool)), "a warm pool")
     site.fault(kind="task_failed", value="InvalidParameter", message=OUT_OF_ORDER)
 
     result = site.transcribe(counter(1).as_uri(), pace=0, parameters={"marker": marker})
