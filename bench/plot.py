@@ -72,7 +72,11 @@ def _fill(axes: Axes, panel: Panel) -> None:
     if panel.limit:
         height, named = panel.limit
         axes.axhline(height, color=INK, linewidth=1, linestyle=":")
-        axes.annotate(named, (0.01, height), xycoords=("axes fraction", "data"), va="bottom", fontsize=9, color=INK)
+        x = 0.01 if panel.log else 0.99  # where curves rarely are
+        across = ("axes fraction", "data")
+        axes.annotate(
+            named, (x, height), xycoords=across, ha="left" if panel.log else "right", va="bottom", fontsize=9, color=INK
+        )
     axes.grid(True, which="major", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
