@@ -54,6 +54,7 @@ bench-%: compiled  # make bench-first_word runs one
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
 UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/bench tests/test_architecture.py tests/test_docs.py tests/test_exports.py
 SDK = tests/emulator/test_sdk.py
+BY_TWO = COVERAGE_FILE=.coverage.$@ $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report=
 
 test: TABLE =  # a test changes no file
 test: format lint types erase unit sdk faults integration coverage  ## everything that CI runs
@@ -73,18 +74,18 @@ erase:
 	@rm -f .coverage .coverage.*
 
 unit: plain  ## each module by itself, the emulator and a real Valkey beside it; in two processes, file by file
-	COVERAGE_FILE=.coverage.unit $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report= $(UNIT) --ignore=$(SDK)
+	$(BY_TWO) $(UNIT) --ignore=$(SDK)
 
 sdk: plain  ## the official dashscope SDK against the emulator
 	$(PYTEST) $(SDK)
 
 integration: compiled  ## real workers, compiled, under prefork, threads, gevent and solo; real speech; command line; Flower
-	COVERAGE_FILE=.coverage.integration $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report= tests/integration
+	$(BY_TWO) tests/integration
 
 TABLE = --faults-table docs/faults.md
 
 faults: plain  ## what the world can do to a job, and what becomes of it; writes the table in docs/faults.md
-	COVERAGE_FILE=.coverage.faults $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report= tests/faults $(TABLE)
+	$(BY_TWO) tests/faults $(TABLE)
 
 coverage: $(READY)
 	$(BIN)/coverage combine --quiet

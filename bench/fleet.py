@@ -5,19 +5,17 @@ import os
 import signal
 import time
 import uuid
-import wave
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import redis
 from celery import Celery
 
+from bench.silence import silence
 from config.queues import CLASSES, QUEUES
 from emulator import BackgroundEmulator, Limits
 from emulator.logbook import Logbook, TaskRecord
@@ -34,7 +32,6 @@ PENALTY = 1.0
 AT_ONCE = 8
 """Jobs that each worker runs at once: more than its share, so that there are always some that wait."""
 
-RATE = 16_000
 LOOK_EVERY = 0.25
 TIMEOUT = 600.0
 ENDED = {b"succeeded", b"failed", b"cancelled"}
@@ -87,7 +84,7 @@ class Fleet:
 
     def send(self, count: int, seconds: float) -> None:
         """So many jobs of so many seconds, in real time."""
-        path = recording(self._stack.folder, seconds)
+        path = silence(self._stack.folder, seconds)
         for _ in range(count):
             self.jobs.append(str(self._client.send_task("tasks.transcribe", args=[path.as_uri()]).id))
 
@@ -204,16 +201,3 @@ def _busy(tasks: Sequence[TaskRecord], spans: Sequence[tuple[float, float]]) -> 
 def _begun(tasks: Sequence[TaskRecord], spans: Sequence[tuple[float, float]]) -> int:
     """How many began within these spans."""
     return sum(begin <= task.began < end for task in tasks for begin, end in spans)
-
-
-def recording(folder: Path, seconds: float) -> Path:
-    """A recording of so many seconds, made once."""
-    path = folder / f"{seconds:g}.wav"
-    if not path.exists():
-        samples = array("H", (n % 65_536 for n in range(round(seconds * RATE))))
-        with wave.open(str(path), "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(2)
-            out.setframerate(RATE)
-            out.writeframes(samples.tobytes())
-    return path

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -19,13 +18,13 @@ from celery import Celery
 
 from bench.certificate import write_certificate
 from bench.pin import Cores, pinned
+from bench.silence import silence
 from bench.window import Load, Window, session_pss_mb, window
 from emulator.stack import NotReady, Process, Stack, answers
 from tasks.job.keys import ENDED, JobKeys
-from worker.limits import number
+from worker.figures import number
 from worker.report import Reports
 
-RATE = 16000
 KEY = "bench"
 OURS = ("STENOPOOL_", "DASHSCOPE_", "RECOGNITION_")
 """How settings begin: those of who runs a benchmark are not measured."""
@@ -212,15 +211,7 @@ class Rig:
 
     def recording(self, seconds: float) -> str:
         """The reference to a recording of silence of that length, 16 kHz mono."""
-        path = self.folder / f"{seconds:g}.wav"
-        if not path.exists():
-            size = 2 * round(seconds * RATE)
-            form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
-            path.write_bytes(
-                struct.pack("<4sI4s", b"RIFF", size + 36, b"WAVE") + form + struct.pack("<4sI", b"data", size)
-            )
-            os.truncate(path, size + 44)  # a hole: hours of it take no disk, and are read like any other
-        return path.as_uri()
+        return silence(self.folder, seconds).as_uri()
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from cli.screen import Column, Name, grid, redraw, rest
-from worker.limits import most_leased, number
+from cli.screen import WIDE, Column, Name, grid, redraw, rest
+from worker.figures import number
+from worker.limits import most_leased
 from worker.report import TTL, Report, Reports, together
 
 NOBODY = (
@@ -14,8 +15,8 @@ NOBODY = (
     "start one with: celery -A worker.app worker -l INFO"
 )
 
-WIDE, WIDER = 96, 102
-"""Characters from which there is room for what is spare, and for what is sparer."""
+WIDER = 102
+"""Characters from which there is room for what is sparer than spare."""
 
 
 def _count(name: str) -> Callable[[Report], str]:
@@ -72,12 +73,9 @@ def table(found: dict[str, Report], width: int) -> Table:
 
 def watch(reports: Reports, console: Console, pause: Callable[[], None] = rest) -> None:
     """Draw the table again and again, until it is interrupted."""
-    names: list[str] = []
 
-    def draw(is_search: bool) -> RenderableType:
-        nonlocal names
-        names = reports.names() if is_search else names
+    def draw(names: list[str]) -> RenderableType:
         found = look(reports, names)
         return table(found, console.width) if found else NOBODY
 
-    redraw(draw, console, pause)
+    redraw(reports.names, draw, console, pause)

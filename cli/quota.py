@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.screen import Column, Name, grid, redraw, rest
+from cli.screen import WIDE, Column, Name, grid, redraw, rest
 from config.queues import QUEUES
 from tasks.janitor import PRIORITIES
 from worker.quota.view import Account, Lane, Overview, View
@@ -22,9 +22,6 @@ NOTHING = (
 
 FELT = 1.05
 """A slow-down of less is not worth a word."""
-
-WIDE = 96
-"""Characters from which there is room for what is spare."""
 
 UNITS = (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48), ("days", 86400, math.inf))
 """In what a time is told: the unit's seconds, and how many of it are more than is told in it."""
@@ -66,14 +63,7 @@ def picture(found: Overview, width: int) -> RenderableType:
 
 def watch(looking: View, console: Console, pause: Callable[[], None] = rest) -> None:
     """Draw it again and again, until it is interrupted."""
-    names: list[str] = []
-
-    def draw(is_search: bool) -> RenderableType:
-        nonlocal names
-        names = looking.names() if is_search else names
-        return picture(looking.read(names), console.width)
-
-    redraw(draw, console, pause)
+    redraw(looking.names, lambda names: picture(looking.read(names), console.width), console, pause)
 
 
 def _lanes(found: Overview, width: int) -> Table:

@@ -17,8 +17,9 @@ REDRAW = 1.0
 SEARCH_EVERY = 5
 """Looks after which `--watch` searches for what is new; searching walks over all keys of the database."""
 
-UNBOUND, SHORTEST = 160, 16
-"""Characters: of a table for a file or a pipe, where nobody tells a width; of a name."""
+UNBOUND, WIDE, SHORTEST = 160, 96, 16
+"""Characters: of a table for a file or a pipe, where nobody tells a width; of a table with room for what is spare; of a
+name."""
 
 T = TypeVar("T")
 
@@ -68,9 +69,16 @@ def rest() -> None:
     time.sleep(REDRAW)
 
 
-def redraw(draw: Callable[[bool], RenderableType], console: Console, pause: Callable[[], None] = rest) -> None:
-    """Draw again and again, until it is interrupted. `draw` is told each time whether to search for what is new."""
+def redraw(
+    search: Callable[[], list[str]],
+    draw: Callable[[list[str]], RenderableType],
+    console: Console,
+    pause: Callable[[], None] = rest,
+) -> None:
+    """Draw what was found again and again, and search anew at times, until it is interrupted."""
+    found: list[str] = []
     with Live(console=console, auto_refresh=False) as live:
         for turn in itertools.count():
-            live.update(draw(turn % SEARCH_EVERY == 0), refresh=True)
+            found = search() if turn % SEARCH_EVERY == 0 else found
+            live.update(draw(found), refresh=True)
             pause()

@@ -21,10 +21,11 @@ from worker.recognition import (
     RecognitionError,
     Recognizer,
     ServerFault,
-    ServiceError,
     Started,
     Throttled,
     TransportError,
+    Turn,
+    telling,
 )
 from worker.stops import Stop
 
@@ -49,7 +50,7 @@ class Recognizers(Protocol):
         ...
 
 
-class Slot(Protocol):
+class Slot(Turn, Protocol):
     """Leave of the account's to run streams, one after the other."""
 
     def await_start(self, stop: Stop) -> None:
@@ -58,14 +59,6 @@ class Slot(Protocol):
 
     def began(self) -> None:
         """The service has let the stream begin."""
-        ...
-
-    def ended(self, *, well: bool) -> None:
-        """The service has ended the stream."""
-        ...
-
-    def refused(self, retry_after: float | None) -> None:
-        """The service did not let it begin."""
         ...
 
 
@@ -178,15 +171,8 @@ class Stream:
 def started(slot: Slot, stop: Stop) -> Iterator[None]:
     """The block is one stream: it begins at the slot's moment, and how it ends is told."""
     slot.await_start(stop)
-    try:
+    with telling(slot):
         yield
-    except Throttled as error:
-        slot.refused(error.retry_after)
-        raise
-    except ServiceError:
-        slot.ended(well=False)
-        raise
-    slot.ended(well=True)
 
 
 @contextmanager

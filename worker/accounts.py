@@ -6,14 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from config.quota import AccountSettings
+from worker.figures import merged
 from worker.pool import Pool
 from worker.quota import Gate, NoQuota, Quota, Slot, Wish
 from worker.recognition import Recognizer, RecognizerHooks
 from worker.stops import Stop
-
-WORST = ("_max", "_p50", "_p95")
-"""How figures are called of which the worst counts."""
-
 
 LOOK_EVERY = 1.0
 """Seconds between two looks whether a process that was cut off can connect again."""
@@ -82,7 +79,7 @@ class Accounts:
     def stats(self) -> dict[str, int | float]:
         """Flat figures of all pools and quotas: sums, and of times the longest."""
         each = [account.pool.stats() | account.quota.figures() for account in self.all]
-        return {name: (max if name.endswith(WORST) else sum)(figures[name] for figures in each) for name in each[0]}
+        return merged(each, each[0])
 
     @contextmanager
     def place(self, wish: Wish, stop: Stop, told: Callable[[], None]) -> Iterator[Place]:

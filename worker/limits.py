@@ -1,11 +1,9 @@
 """What holds a process back when it is slower than it could be, and what its operator can do about it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from worker.figures import Figures, number
 from worker.recognition.load import LATE, WINDOW
-
-Figures = Mapping[str, str | int | float]
-"""What a process tells of its recognisers, flat: figures, and a few names."""
 
 CALM = 60.0
 """Seconds without a limit, after which it counts as gone: one that comes and goes is told once."""
@@ -59,12 +57,6 @@ def cure(limit: str, report: Figures) -> str:
     sizes = "RECOGNITION_OBJECTPOOL_SIZE and DASHSCOPE_CONNECTION_POOL_SIZE"
     bound = "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS" if by_tasks else sizes
     return CURES[limit].format_map({**report, "bound": bound, "quota_waiting": number(report, "quota_waiting")})
-
-
-def number(report: Figures, name: str) -> int | float:
-    """A figure; 0 if the process that reported is of a version that has none."""
-    value = report.get(name, 0)
-    return 0 if isinstance(value, str) else value
 
 
 class Watch:

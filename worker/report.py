@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import redis
 
 from worker.beat import PATIENCE, impatient
-from worker.limits import Watch, cure, limits, most_leased, number
+from worker.figures import merged
+from worker.limits import Watch, cure, limits, most_leased
 from worker.script import Call, Script
 
 REPORT_EVERY = 5.0
@@ -128,10 +129,7 @@ class Reports:
 def together(reports: Collection[Report]) -> Report:
     """The reports of several processes as one: figures are summed, of times and shares the worst is kept."""
     names = {name for report in reports for name, value in report.items() if not isinstance(value, str)}
-    whole: Report = {}
-    for name in names - SINGULAR:
-        values = [number(report, name) for report in reports]
-        whole[name] = max(values) if name.endswith(("_max", "_p50", "_p95", "_share")) else sum(values)
+    whole: Report = {**merged(reports, names - SINGULAR)}
     named = itertools.chain.from_iterable(str(report.get("limits", "")).split(",") for report in reports)
     most = sum(most_leased(report) for report in reports)
     return whole | {"limits": ",".join(dict.fromkeys(filter(None, named))), "most_leased": most}

@@ -16,11 +16,11 @@ from worker.beat import Beat, Pulse, impatient
 from worker.drain import drain
 from worker.http import HttpLimits, HttpPool
 from worker.pool import Pool
-from worker.quota import Allowance, Gate, Ledger, Mailbox, Quota
+from worker.quota import Gate, Ledger, Mailbox, Quota
 from worker.recognition import Endpoint, Limits, Load, Loop, RecognizerHooks
 from worker.recognition.transport import shared_context
 from worker.report import Process, Reporter
-from worker.sizing import policy
+from worker.sizing import allowance, policy
 from worker.stops import Stop, Stops
 
 REDIS_CONNECTIONS = 32
@@ -79,13 +79,8 @@ class Runtime:
 
     def _account(self, own: AccountSettings) -> Account:
         sizes, rules = policy(self.settings, self.streams), self.settings.quota
-        allowance = Allowance(
-            streams=own.streams or rules.streams,
-            starts_per_second=own.starts_per_second or rules.starts_per_second,
-            opens_per_second=own.opens_per_second or rules.opens_per_second or sizes.opens_per_second,
-        )
         quota = Quota(
-            Ledger(self.redis, own.name, allowance),
+            Ledger(self.redis, own.name, allowance(self.settings, own, sizes)),
             self.mailbox,
             tenants=rules.tenants,
             patience=rules.patience,

@@ -3,9 +3,10 @@
 import math
 
 from config.pool import SERVICE_IDLE_LIMIT, PoolSettings
+from config.quota import AccountSettings
 from config.settings import Settings, SettingsError
 from worker.pool import Policy
-from worker.quota.ledger import OPEN_MARGIN
+from worker.quota.ledger import OPEN_MARGIN, Allowance
 
 OPENS_PER_SECOND = 20.0
 """As many as the service lets an account start tasks in a second (its rate-limit page): no reason to connect faster."""
@@ -100,6 +101,16 @@ def policy(settings: Settings, streams: int) -> Policy:
     )
 
 
+def allowance(settings: Settings, account: AccountSettings, limits: Policy) -> Allowance:
+    """What an account may do: what is said of it, else of all accounts, else of a process's own pool."""
+    rules = settings.quota
+    return Allowance(
+        streams=account.streams or rules.streams,
+        starts_per_second=account.starts_per_second or rules.starts_per_second,
+        opens_per_second=account.opens_per_second or rules.opens_per_second or limits.opens_per_second,
+    )
+
+
 def cautions(settings: Settings, processes: int, streams: int) -> list[str]:
     """What an operator should know of these sizes before a thousand jobs tell it; a sentence each."""
     limits = policy(settings, streams)
@@ -122,8 +133,7 @@ def cautions(settings: Settings, processes: int, streams: int) -> list[str]:
             f"the last begins after {at_once / starts:.0f} seconds. If your account may start more, raise "
             "STENOPOOL_QUOTA_STARTS_PER_SECOND."
         )
-    usual = settings.quota.opens_per_second or limits.opens_per_second
-    opens = min(one.opens_per_second or usual for one in settings.accounts()) / OPEN_MARGIN
+    opens = min(allowance(settings, one, limits).opens_per_second for one in settings.accounts()) / OPEN_MARGIN
     needed = processes * limits.min_size / limits.max_unused
     if opens < needed:
         said.append(

@@ -12,6 +12,7 @@ from rich.console import Console
 from cli.main import cli
 from cli.pool import NOBODY, WIDER, look, table, watch
 from cli.screen import SEARCH_EVERY
+from tests.cli.watcher import Watcher
 from worker.report import Report, Reports
 
 Post = Callable[..., None]
@@ -188,42 +189,22 @@ def test_json_is_not_watched() -> None:
 # -- watching ----------------------------------------------------------------------------------------------------------
 
 
-class Watcher:
-    """Does one thing after each look, and then interrupts."""
-
-    def __init__(self, *acts: Callable[[], Any]) -> None:
-        self.screen = io.StringIO()
-        self._acts = list(acts)
-
-    def __call__(self) -> None:
-        if not self._acts:
-            raise KeyboardInterrupt
-        self.screen.truncate(0)
-        self._acts.pop(0)()
-
-    def watch(self, reports: Reports) -> str:
-        """What is on the screen in the end."""
-        with pytest.raises(KeyboardInterrupt):
-            watch(reports, Console(file=self.screen, width=100, force_terminal=True), self)
-        return self.screen.getvalue()
-
-
 def test_watching_shows_new_figures(reports: Reports, post: Post) -> None:
     post("celery@a", 1)
-    assert "2/2" in Watcher(lambda: post("celery@a", 1, leased=2)).watch(reports)
+    assert "2/2" in Watcher(lambda: post("celery@a", 1, leased=2)).sees(watch, reports)
 
 
 def test_watching_begins_before_the_first_worker_and_finds_it(reports: Reports, post: Post) -> None:
-    assert "No worker has reported" in Watcher().watch(reports)
+    assert "No worker has reported" in Watcher().sees(watch, reports)
 
     def nothing() -> None: ...
 
     later = [nothing] * (SEARCH_EVERY - 1)
-    assert "celery@a:1" in Watcher(lambda: post("celery@a", 1), *later).watch(reports)
+    assert "celery@a:1" in Watcher(lambda: post("celery@a", 1), *later).sees(watch, reports)
 
 
 def test_watching_forgets_a_process_that_has_gone(reports: Reports, post: Post) -> None:
     post("celery@a", 1)
     post("celery@a", 2)
-    assert "celery@a:2" not in Watcher(lambda: reports.remove("celery@a:2")).watch(reports)
+    assert "celery@a:2" not in Watcher(lambda: reports.remove("celery@a:2")).sees(watch, reports)
     assert list(look(reports)) == ["celery@a:1"]

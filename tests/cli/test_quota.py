@@ -11,9 +11,10 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from cli.main import cli
-from cli.quota import NOTHING, WIDE, picture, plain, view, watch
-from cli.screen import SEARCH_EVERY
+from cli.quota import NOTHING, picture, plain, view, watch
+from cli.screen import SEARCH_EVERY, WIDE
 from config.queues import BULK, INTERACTIVE, PLAIN_QUEUE, QUEUE, QUEUES
+from tests.cli.watcher import Watcher
 from worker.quota import Allowance, Ledger, Wish
 from worker.quota.scripts import MAIL
 from worker.quota.view import Account, Lane, Overview
@@ -238,36 +239,16 @@ def test_json_is_not_watched() -> None:
 # -- watching ----------------------------------------------------------------------------------------------------------
 
 
-class Watcher:
-    """Does one thing after each look, and then interrupts."""
-
-    def __init__(self, *acts: Callable[[], Any]) -> None:
-        self.screen = io.StringIO()
-        self._acts = list(acts)
-
-    def __call__(self) -> None:
-        if not self._acts:
-            raise KeyboardInterrupt
-        self.screen.truncate(0)
-        self._acts.pop(0)()
-
-    def watch(self, client: redis.Redis) -> str:
-        """What is on the screen in the end."""
-        with pytest.raises(KeyboardInterrupt):
-            watch(view(client), Console(file=self.screen, width=100, force_terminal=True), self)
-        return self.screen.getvalue()
-
-
 def test_watching_shows_new_figures(client: redis.Redis, ledger: Ledger) -> None:
     ask(ledger, "a")
-    assert "1/2" in Watcher().watch(client)
-    assert "2/2" in Watcher(lambda: ask(ledger, "b")).watch(client)
+    assert "1/2" in Watcher().sees(watch, view(client))
+    assert "2/2" in Watcher(lambda: ask(ledger, "b")).sees(watch, view(client))
 
 
 def test_watching_begins_before_the_first_job_and_finds_it(client: redis.Redis, ledger: Ledger) -> None:
-    assert "Nothing is known of any account's quota yet" in Watcher().watch(client)
+    assert "Nothing is known of any account's quota yet" in Watcher().sees(watch, view(client))
 
     def nothing() -> None: ...
 
     later = [nothing] * (SEARCH_EVERY - 1)
-    assert "1/2" in Watcher(lambda: ask(ledger, "a"), *later).watch(client)
+    assert "1/2" in Watcher(lambda: ask(ledger, "a"), *later).sees(watch, view(client))

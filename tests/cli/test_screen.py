@@ -58,22 +58,28 @@ def screen() -> Console:
 
 def test_it_is_drawn_once_a_second_and_searched_for_at_first_and_then_less_often(screen: Console) -> None:
     assert (REDRAW, SEARCH_EVERY) == (1.0, 5)
-    searches: list[bool] = []
+    looks: list[str] = []
+    searches: list[int] = []
 
-    def draw(is_search: bool) -> str:
-        searches.append(is_search)
-        return f"look {len(searches)}"
+    def search() -> list[str]:
+        searches.append(len(looks))
+        return [f"found by {len(searches)}"]
+
+    def draw(found: list[str]) -> str:
+        looks.extend(found)
+        return f"look {len(looks)}"
 
     with pytest.raises(KeyboardInterrupt):
-        redraw(draw, screen, Pauses(11))
-    assert [turn for turn, is_search in enumerate(searches) if is_search] == [0, 5, 10]
+        redraw(search, draw, screen, Pauses(11))
+    assert searches == [0, 5, 10]
+    assert looks == ["found by 1"] * 5 + ["found by 2"] * 5 + ["found by 3"]
     assert isinstance(screen.file, io.StringIO) and "look 11" in screen.file.getvalue()
 
 
 def test_what_goes_wrong_ends_it(screen: Console) -> None:
-    def draw(is_search: bool) -> str:
+    def draw(found: list[str]) -> str:
         raise ConnectionError
 
     never: Callable[[], None] = Pauses(0)
     with pytest.raises(ConnectionError):
-        redraw(draw, screen, never)
+        redraw(list, draw, screen, never)

@@ -3,13 +3,13 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import redis
 
 from config.queues import CLASSES, class_of
 from worker.quota.scripts import ASK, GIVE_BACK, LOOK, OPEN, OPEN_FAILED, OPENED, PUT_OFF, REFUSED, RENEW, TURN
-from worker.script import Call
+from worker.script import Call, Script
 
 PREFIX = "stenopool:quota:"
 
@@ -123,14 +123,12 @@ class Ledger:
         """An open failed; `refused`: by the service, not for want of a network."""
         self._own(OPEN_FAILED, _asked(retry_after), random.random(), int(refused)).run(self._redis)
 
-    def _lane(self, script: Any, model: str, *args: str | float) -> Call:
+    def _lane(self, script: Script, model: str, *args: str | float) -> Call:
         gap = round(1e6 * MARGIN / self.allowance.starts_per_second)
-        call: Call = script.call(self._keys(model), self.allowance.streams or 0, gap, *args)
-        return call
+        return script.call(self._keys(model), self.allowance.streams or 0, gap, *args)
 
-    def _own(self, script: Any, *args: str | float) -> Call:
-        call: Call = script.call([account_key(self.account)], *args)
-        return call
+    def _own(self, script: Script, *args: str | float) -> Call:
+        return script.call([account_key(self.account)], *args)
 
     def _keys(self, model: str) -> list[str]:
         own = account_key(self.account)

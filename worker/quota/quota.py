@@ -130,7 +130,7 @@ class Slot:
 class Quota:
     """One process's share in an account. Safe to use from any thread or greenlet.
 
-    `patience` is how long a job waits for quota, `redis_patience` how long for a Redis that is away.
+    `patience` is how many seconds a job waits for quota, `redis_patience` how many for a Redis that is away.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Quota:
         self.ledger = ledger
         self._mailbox = mailbox
         self._tenants = tenants
-        self._patience = patience
+        self.patience = patience
         self._redis_patience = redis_patience
         # One that its thread may take again: a `slot` that is finalised may be so in the midst of anything.
         self._lock = threading.RLock()
@@ -200,7 +200,7 @@ class Quota:
 
     def turn(self, model: str, stop: Stop, patience: float | None = None) -> Start:
         """Another start for who has a slot."""
-        until = time.monotonic() + (self._patience if patience is None else patience)
+        until = time.monotonic() + (self.patience if patience is None else patience)
         while True:
             given, wait, shift = self._answered(lambda: self.ledger.turn(model), stop, patience)
             if given:
@@ -232,11 +232,6 @@ class Quota:
         with self._lock:
             used = len(self._held.get(model, ())) + self._waiting[model]
         return used / (allowed.streams or allowed.starts_per_second)
-
-    @property
-    def patience(self) -> float:
-        """Seconds for which a job waits."""
-        return self._patience
 
     def count(self, event: str) -> None:
         with self._lock:
@@ -287,7 +282,7 @@ class Quota:
             return self._stand(ticket, who, replace(wish, place=answer.place), stop, told)
 
     def _stand(self, ticket: Ticket, who: str, wish: Wish, stop: Stop, told: Callable[[], None]) -> Start:
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + self.patience
         while (left := until - time.monotonic()) > 0:
             start = self._mailed(ticket, min(left, ASK_EVERY), stop, told)
             if start is not None:

@@ -101,6 +101,14 @@ end
 """
 """A refusal slows all down: once for all that are refused together, twice as much as before, less as time passes."""
 
+_WELL = f"""
+local function all_is_well(account)
+    redis.call('HSET', account, 'failures', 0, 'is_out', 0, 'is_probing', 0, 'well_at', now)
+    redis.call('EXPIRE', account, {KEPT})
+end
+"""
+"""The service was there for somebody: there is no outage."""
+
 _SILENCE = f"""
 local function revive(slots, seen)
     if now - seen <= {SILENCE} then return end
@@ -256,6 +264,7 @@ put off by then, the time until this process is to look again (-1: another one d
 
 GIVE_BACK = Script(
     _LANE
+    + _WELL
     + """
 local member, linger, is_well = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 for class = 1, 3 do
@@ -267,8 +276,7 @@ else
     redis.call('ZADD', SLOTS, 'XX', now + linger, member)
 end
 if is_well == '1' then
-    redis.call('HSET', ACCOUNT, 'failures', 0, 'is_out', 0, 'is_probing', 0, 'well_at', now)
-    redis.call('EXPIRE', ACCOUNT, 86400)
+    all_is_well(ACCOUNT)
     account.is_out = 0
 end
 serve('')
@@ -360,14 +368,8 @@ return {{1, at - now}}
 """Asks to open a connection. KEYS: the account's hash. ARGV: time between two opens; how far ahead one may be given,
 the more the more urgent. Answers: allowed or not, and how long to wait before opening, or before asking again."""
 
-OPENED = Script(
-    _CLOCK
-    + f"""
-redis.call('HSET', KEYS[1], 'failures', 0, 'is_out', 0, 'is_probing', 0, 'well_at', now)
-redis.call('EXPIRE', KEYS[1], {KEPT})
-"""
-)
-"""A connection was opened: there is no outage. KEYS: the account's hash."""
+OPENED = Script(_CLOCK + _WELL + "all_is_well(KEYS[1])")
+"""A connection was opened. KEYS: the account's hash."""
 
 OPEN_FAILED = Script(
     _CLOCK

@@ -27,7 +27,7 @@ from worker.recognition.errors import (
     UnsupportedAudio,
     UpstreamSilent,
 )
-from worker.recognition.hooks import RecognizerHooks
+from worker.recognition.hooks import RecognizerHooks, Turn, telling
 from worker.recognition.load import Load
 from worker.recognition.loop import Loop
 from worker.recognition.messages import (
@@ -81,6 +81,7 @@ __all__ = [
     "Throttled",
     "Transport",
     "TransportError",
+    "Turn",
     "Unauthorized",
     "UnknownModel",
     "UnsupportedAudio",
@@ -88,4 +89,5 @@ __all__ = [
     "WebSocketTransport",
     "Word",
     "hear_tone",
+    "telling",
 ]

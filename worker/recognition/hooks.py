@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -25,9 +26,27 @@ SENDING: Final = 5.0
 class Turn(Protocol):
     """Leave to run one task."""
 
-    def ended(self, *, well: bool) -> None: ...
+    def ended(self, *, well: bool) -> None:
+        """The service has ended it."""
+        ...
 
-    def refused(self, retry_after: float | None) -> None: ...
+    def refused(self, retry_after: float | None) -> None:
+        """The service did not let it begin."""
+        ...
+
+
+@contextlib.contextmanager
+def telling(turn: Turn) -> Iterator[None]:
+    """The block is one task; the turn is told how it ends, if the service has ended it."""
+    try:
+        yield
+    except Throttled as error:
+        turn.refused(error.retry_after)
+        raise
+    except ServiceError:
+        turn.ended(well=False)
+        raise
+    turn.ended(well=True)
 
 
 class Gate(Protocol):
@@ -150,15 +169,8 @@ class RecognizerHooks:
 
     def _hear(self, recognizer: Recognizer, model: str, turn: Turn) -> None:
         began = time.monotonic()
-        try:
+        with telling(turn):
             warm_up(recognizer, model, deadline=began + self._limits.started + self._limits.finished + SENDING)
-        except Throttled as error:
-            turn.refused(error.retry_after)
-            raise
-        except ServiceError:
-            turn.ended(well=False)
-            raise
-        turn.ended(well=True)
         logger.info("warmed up with %s in %.0f ms", model, 1000 * (time.monotonic() - began))
 
     def _failed(self, error: ConnectFailed | ServerFault | Throttled) -> None:
