@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .NOTPARALLEL:  # some layers run plain Python, others what was compiled, in one folder
-.PHONY: help setup plain compiled demo up bench test format lint types erase unit sdk integration faults coverage lock clean
+.PHONY: help setup plain compiled demo up web bench test format lint types erase unit sdk integration faults browser coverage lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -35,15 +35,24 @@ compiled: $(READY)  ## run the way of a chunk as C extensions, made of the same 
 demo: plain  ## transcribe two recordings with everything on this machine, then stop it all
 	@$(BIN)/python examples/demo.py
 
-up: plain  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
-	@export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 DASHSCOPE_API_KEY=emulator \
+STACK = export PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 DASHSCOPE_API_KEY=emulator \
 	  VALKEY_PORT="$${VALKEY_PORT:-6379}" EMULATOR_PORT="$${EMULATOR_PORT:-8095}"; \
 	export STENOPOOL_REDIS_URL="redis://127.0.0.1:$$VALKEY_PORT/0" \
 	  DASHSCOPE_WEBSOCKET_BASE_URL="ws://127.0.0.1:$$EMULATOR_PORT/api-ws/v1/inference" \
-	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$(python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"; \
-	honcho -e /dev/null start || [ $$? -eq 130 ]
+	  DASHSCOPE_HTTP_BASE_URL="http://127.0.0.1:$$EMULATOR_PORT/api/v1" \
+	  STENOPOOL_AUDIO_ROOTS="$${STENOPOOL_AUDIO_ROOTS:-$$(python -c 'import moonshine_voice; print(moonshine_voice.get_assets_path())')}"
 
-BENCHES = first_word sizes streams growth files jobs trips start quota quota_cost
+up: plain  ## the whole stack in the foreground: Valkey, emulator, worker, Flower on port 5555; Ctrl-C stops it
+	@$(STACK); honcho -e /dev/null start || [ $$? -eq 130 ]
+
+web: plain  ## the example's web app on http://127.0.0.1:8000, with all that it needs; Ctrl-C stops it
+	@$(STACK); export WEB_PORT="$${WEB_PORT:-8000}" WORKER_POOL="$${WORKER_POOL:-threads}" \
+	  WORKER_CONCURRENCY="$${WORKER_CONCURRENCY:-8}"; \
+	export WEBAPP_UPLOADS="$$(mktemp -d)"; trap 'rm -rf "$$WEBAPP_UPLOADS"' EXIT; \
+	export STENOPOOL_AUDIO_ROOTS="$$STENOPOOL_AUDIO_ROOTS:$$WEBAPP_UPLOADS"; \
+	honcho -e /dev/null -d . -f <(cat Procfile examples/webapp/Procfile) start valkey emulator worker web || [ $$? -eq 130 ]
+
+BENCHES = first_word sizes streams growth files jobs trips start quota quota_cost http_reuse
 
 bench: $(addprefix bench-,$(BENCHES))  ## every benchmark, each against its baseline in the same run; tables in bench/results
 
@@ -82,6 +91,13 @@ sdk: plain  ## the official dashscope SDK against the emulator
 integration: compiled  ## real workers, compiled, under prefork, threads, gevent and solo; real speech; command line; Flower
 	$(BY_TWO) tests/integration
 
+browser: plain  ## the example's web app, driven by Chromium against a real worker; SHOTS=folder keeps pictures of it
+	@command -v chromium >/dev/null || { \
+	  [ "$$(id -u)" -eq 0 ] || ! command -v sudo >/dev/null || sudo="sudo -n"; \
+	  command -v apt-get >/dev/null && $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends chromium; } || { \
+	  echo "the browser test needs Chromium as a command named chromium: install it, on Debian with: apt install chromium"; exit 1; }
+	$(BIN)/pytest -q --numprocesses 2 --dist loadfile tests/web $(if $(SHOTS),--web-shots $(SHOTS))
+
 TABLE = --faults-table docs/faults.md
 
 faults: plain  ## what the world can do to a job, and what becomes of it; writes the table in docs/faults.md
@@ -93,7 +109,7 @@ coverage: $(READY)
 	$(BIN)/coverage report --fail-under=97
 
 lock:  ## resolve the dependencies again and write both locks
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra gevent --extra fast --extra build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra gevent --extra fast --extra oss --extra s3 --extra build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-strip-extras --all-extras pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was built

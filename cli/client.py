@@ -2,11 +2,9 @@
 
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import click
 import redis
 from celery import Celery
 
@@ -40,9 +38,17 @@ class Client:
         self.redis = connection
         self._rules = settings.job
 
-    def send(self, audio: str, options: dict[str, Any], queue: str | None = None) -> Job:
-        """Put one job on the queue of this name, or on the usual one."""
-        job = Job(str(uuid.uuid4()), audio, name_of(audio))
+    def send(
+        self,
+        audio: str,
+        options: dict[str, Any],
+        queue: str | None = None,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+    ) -> Job:
+        """Put one job on the queue of this name, or on the usual one. Sent twice under one id it is done once."""
+        job = Job(job_id or new_id(), audio, name or name_of(audio))
         JobRecord(self.redis, job.id, ttl=self._rules.ttl, lease=self._rules.lease).queued(redacted(audio))
         # What events show of the arguments; by default that is the arguments.
         shown: dict[str, Any] = {**shown_arguments([audio], options)}
@@ -67,19 +73,15 @@ def online(app: Celery) -> list[str]:
     return sorted(name for reply in app.control.ping(timeout=1.0) or () for name in reply)
 
 
-def reference(text: str) -> str:
-    """A path of this machine becomes a `file:` reference; anything with a scheme stays as it is."""
-    if "://" in text or text.startswith(("file:", "data:")):
-        return text
-    path = Path(text)
-    if text and path.is_dir():
-        raise click.BadParameter(f"{text} is a folder; name the recordings in it.")
-    if not text or not path.is_file():
-        raise click.BadParameter(f"there is no file {text}; give a path, or an address such as https://host/call.mp3.")
-    return path.resolve().as_uri()
+def new_id() -> str:
+    return str(uuid.uuid4())
 
 
 def name_of(audio: str) -> str:
     """The last part of a reference, without query; how its results are named."""
-    last = unquote(redacted(audio).rstrip("/").rsplit("/", 1)[-1])
-    return "".join(c if c.isprintable() and c != "/" else "_" for c in last)[:LONGEST_NAME] or "audio"
+    return printable(unquote(redacted(audio).rstrip("/").rsplit("/", 1)[-1])) or "audio"
+
+
+def printable(name: str) -> str:
+    """A name, or a folder's, that can be shown on a screen and given to a file."""
+    return "".join(c if c.isprintable() and c != "/" else "_" for c in name)[:LONGEST_NAME]

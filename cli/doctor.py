@@ -16,6 +16,7 @@ from tasks.diagnose import NOTHING, recognise_tone
 from tasks.errors import JobError
 from tasks.job.request import JobRequest
 from tasks.stream import translated
+from worker.objects import LIBRARIES, is_installed
 from worker.recognition import Recognizer, RecognizerHooks
 from worker.runtime import endpoint, limits, redis_client
 
@@ -124,7 +125,9 @@ def _recognised(settings: Settings, account: AccountSettings) -> str:
 def check_audio(settings: Settings) -> str:
     """Which references a worker with these settings takes."""
     folders = ", ".join(map(str, settings.audio.roots))
-    return f"https: and files under {folders}" if folders else "https: only; set STENOPOOL_AUDIO_ROOTS to allow files"
+    files = f"files under {folders}" if folders else "no files (STENOPOOL_AUDIO_ROOTS is not set)"
+    stores = [f"{name}:" if is_installed(name) else f"{name}: (install stenopool[{name}])" for name in LIBRARIES]
+    return ", ".join(["https:", *stores, "data:", files])
 
 
 @contextmanager

@@ -6,41 +6,40 @@ Progress goes to stderr, results to stdout; the exit code is 0 only if all went 
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
-from cli.client import Client, Job, name_of, reference
+from cli.batch import Batch
+from cli.client import Client, Job, name_of
+from cli.deliver import AGAIN, deliver
 from cli.doctor import examine
-from cli.follow import POLL, Line, follow
+from cli.follow import MOST, POLL
+from cli.moment import moment
+from cli.output import FORMATS, MANY, fail, tell, to_stdout
 from cli.pool import NOBODY, look, table
 from cli.pool import watch as watch_pool
 from cli.quota import is_empty, nothing, picture, plain, view
 from cli.quota import watch as watch_quota
+from cli.references import Recording, recordings
 from cli.screen import stdout
 from config.queues import BULK, INTERACTIVE
 from tasks.errors import BadInput, Unavailable
 from tasks.job.keys import ENDED
 from worker.report import Reports
 
-Write = Callable[[Line], None]
-"""Gives out one job's transcript."""
-
 TURNS = {"interactive": INTERACTIVE, "bulk": BULK}
 """The queues that one can ask for."""
 
 CANCEL_TAKES = 5.0
 """Seconds to wait for a running job to end. It is asked once a second."""
-
-stderr = Console(stderr=True, highlight=False)
 
 
 def main() -> None:
@@ -51,17 +50,6 @@ def main() -> None:
         fail("Redis cannot be used; is it running at STENOPOOL_REDIS_URL? See: stenopool doctor")
     except BadInput as error:
         fail(error.sentence)
-
-
-def fail(sentence: str, code: int = 1) -> NoReturn:
-    """Say what is wrong on stderr and leave."""
-    tell(sentence, style="red")
-    sys.exit(code)
-
-
-def tell(sentence: str, style: str = "") -> None:
-    """A sentence on stderr, on one line however narrow the terminal, so that what it names can be copied."""
-    stderr.print(sentence, style=style, markup=False, soft_wrap=True)
 
 
 def client() -> Client:
@@ -81,44 +69,73 @@ def cli() -> None:
 
 @cli.command(
     short_help="Transcribe recordings.",
-    help="Transcribe recordings: paths of this machine (inside STENOPOOL_AUDIO_ROOTS) or https: addresses.",
+    help="Transcribe recordings. REF is a file or a folder of this machine (inside STENOPOOL_AUDIO_ROOTS), a pattern "
+    "such as 'calls/**/*.mp3', an address such as https://host/call.mp3, @FILE for a list of all these, or - for one "
+    "on stdin. With -o, the same command again goes on where it ended.",
 )
 @click.argument("references", nargs=-1, required=True, metavar="REF...")
 @click.option("--model", help="Recognition model.")
 @click.option("--language", "languages", multiple=True, help="Language hint such as en; may be repeated.")
+@click.option("--start", "start_ms", metavar="TIME", callback=moment, help="Begin here: seconds, mm:ss or hh:mm:ss.")
+@click.option("--end", "end_ms", metavar="TIME", callback=moment, help="End here.")
+@click.option("--channels", type=click.Choice(["mix", "split"]), help="Each channel by itself, or all together.")
 @click.option("--pace", type=click.FloatRange(0, 100), help="Audio seconds sent per second; 0 is as fast as possible.")
 @click.option("--live", is_flag=True, help="Show the text while it is being spoken.")
 @click.option("--queue", type=click.Choice(list(TURNS)), help="Jobs that somebody waits for, or that have time.")
 @click.option("--tenant", help="For whom: tenants have their turns one after the other.")
 @click.option("--account", help="Account of the service; by default the one with the most free quota.")
-@click.option("--format", "form", type=click.Choice(["txt", "json"]), default="txt", show_default=True)
 @click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for one file a recording."
+    "--format", "forms", type=click.Choice(FORMATS), multiple=True, help="By default txt; with -o may be repeated."
 )
-def transcribe(references: tuple[str, ...], form: str, output: Path | None, queue: str | None, **given: Any) -> None:
-    audio = [reference(text) for text in references]
-    write = to_folder(output, form) if output else to_stdout(form, headed=len(audio) > 1)
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files of each recording."
+)
+@click.option(
+    "--jobs", "most", type=click.IntRange(1, 1000), default=MOST, show_default=True, help="Most jobs sent at a time."
+)
+def transcribe(
+    references: tuple[str, ...], forms: tuple[str, ...], output: Path | None, queue: str | None, most: int, **given: Any
+) -> None:
+    wanted = list(dict.fromkeys(forms)) or ["txt"]
+    if len(wanted) > 1 and not output:
+        raise click.UsageError("Several forms need files; give a folder with -o.")
+    asked, found, turn = options(**given), recordings(references), TURNS.get(queue or "")
     steno = client()
-    jobs = [steno.send(one, options(**given), TURNS.get(queue or "")) for one in audio]
-    for job in jobs:
-        tell(f"{job.name}: job {job.id}", style="dim")
-    deliver(steno, jobs, write)
+    if not output:
+        write = to_stdout(wanted[0], headed=len(found) > 1)
+        deliver(steno, sent(steno, found, asked, turn), write, total=len(found), most=most)
+    with closing(Batch(steno, output, wanted, found, asked, turn)) as batch:
+        left = len(batch.left)
+        if left < len(found):
+            tell(f"{len(found) - left} of {len(found)} were done before.")
+        deliver(steno, batch.jobs(), batch.write, total=left, most=most, in_order=False, come_back=lambda _: AGAIN)
 
 
 def options(languages: tuple[str, ...], live: bool, **asked: Any) -> dict[str, Any]:
     """The task's options that were asked for; the rest stays the worker's default."""
+    if asked["end_ms"] is not None and asked["end_ms"] <= (asked["start_ms"] or 0):
+        raise click.UsageError("--end must be later than --start.")
     asked |= {"language_hints": list(languages) or None, "live": live or None}
     return {name: value for name, value in asked.items() if value is not None}
 
 
+def sent(steno: Client, found: Sequence[Recording], asked: Mapping[str, Any], queue: str | None) -> Iterator[Job]:
+    """Each recording's job, sent as it is taken."""
+    for recording in found:
+        job = steno.send(recording.audio, dict(asked), queue, name=recording.name)
+        if len(found) <= MANY:
+            tell(f"{job.name}: job {job.id}", style="dim")
+        yield job
+
+
 @cli.command(help="Follow a job to its end and print its transcript.")
 @click.argument("job_id", metavar="JOB")
-@click.option("--format", "form", type=click.Choice(["txt", "json"]), default="txt", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="txt", show_default=True)
 def watch(job_id: str, form: str) -> None:
     steno = client()
     fields = known(steno, job_id)
     audio = fields.get("audio", job_id)
-    deliver(steno, [Job(job_id, audio, name_of(audio))], to_stdout(form, headed=False))
+    deliver(steno, [Job(job_id, audio, name_of(audio))], to_stdout(form, headed=False), total=1)
 
 
 @cli.command(help="Print what is known of a job.")
@@ -236,56 +253,3 @@ def known(steno: Client, job_id: str) -> dict[str, str]:
     if not fields:
         fail(f"Redis knows no job {job_id}: it has expired, has not started yet, or was never sent.")
     return fields
-
-
-def deliver(steno: Client, jobs: list[Job], write: Write) -> None:
-    """Follow jobs to their end, give out their transcripts, and leave with 1 if one failed."""
-    try:
-        lines = follow(steno, jobs, stderr)
-    except KeyboardInterrupt:
-        fail("The jobs go on. Come back with: " + "; ".join(f"stenopool watch {job.id}" for job in jobs), code=130)
-    for line in lines:
-        if line.state == "succeeded":
-            write(line)
-        else:
-            tell(f"{line.job.name}: {line.fields.get('error', line.state)}", style="red")
-    sys.exit(0 if all(line.state == "succeeded" for line in lines) else 1)
-
-
-def to_stdout(form: str, *, headed: bool) -> Write:
-    """Print results; several texts get a heading each, several JSON results a line each."""
-
-    def write(line: Line) -> None:
-        if headed and form == "txt":
-            click.echo(f"== {line.job.name}")
-        click.echo(rendered(line, form))
-
-    return write
-
-
-def to_folder(folder: Path, form: str) -> Write:
-    """Write one file a recording, named after it; of several with one name, the later ones get a number."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"The folder {folder} cannot be used: {error.strerror}.")
-    taken: Counter[str] = Counter()
-
-    def write(line: Line) -> None:
-        taken[line.job.name] += 1
-        number = f".{taken[line.job.name]}" if taken[line.job.name] > 1 else ""
-        path = folder / f"{line.job.name}{number}.{form}"
-        try:
-            path.write_text(rendered(line, form) + "\n", encoding="utf-8")
-        except OSError as error:
-            # The transcript is paid for: it stays in Redis, and the way to it is said.
-            fail(f"{path} cannot be written: {error.strerror}. The transcript is kept: stenopool watch {line.job.id}")
-        tell(f"wrote {path}")
-
-    return write
-
-
-def rendered(line: Line, form: str) -> str:
-    """A result as text or JSON."""
-    result = line.fields["result"]
-    return str(json.loads(result)["text"]) if form == "txt" else result

@@ -1,6 +1,5 @@
 """What the accounts may do, what they do, and who waits for them: one look at what all workers share in Redis."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.screen import WIDE, Column, Name, grid, redraw, rest
+from cli.screen import WIDE, Column, Name, duration, grid, redraw, rest
 from config.queues import QUEUES
 from tasks.janitor import PRIORITIES
 from worker.quota.view import Account, Lane, Overview, View
@@ -22,9 +21,6 @@ NOTHING = (
 
 FELT = 1.05
 """A slow-down of less is not worth a word."""
-
-UNITS = (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48), ("days", 86400, math.inf))
-"""In what a time is told: the unit's seconds, and how many of it are more than is told in it."""
 
 
 def view(client: "redis.Redis") -> View:
@@ -109,7 +105,7 @@ def _rate(per_second: float | None) -> str:
 def _cool_down(one: Account | Lane) -> str:
     if not one.cool_down and one.slower < FELT:
         return "-"
-    return f"{_time(one.cool_down) if one.cool_down else '-'}/{one.slower:.2g}×"
+    return f"{duration(one.cool_down) if one.cool_down else '-'}/{one.slower:.2g}×"
 
 
 def _circuit(account: Account) -> str:
@@ -117,17 +113,11 @@ def _circuit(account: Account) -> str:
         return "-"
     if account.is_probing:
         return "out, a probe is under way"
-    return f"out, next probe in {_time(account.probe_in)}" if account.probe_in else "out, the next probe is due"
+    return f"out, next probe in {duration(account.probe_in)}" if account.probe_in else "out, the next probe is due"
 
 
 def _wait(lane: Lane, found: Overview) -> str:
     seconds = found.wait(lane)
     if seconds is None:
         return "unknown"
-    return f"about {_time(seconds)}" if seconds else "-"
-
-
-def _time(seconds: float) -> str:
-    """Rounded up: nothing that has yet to come is told as 0."""
-    name, unit, _ = next(one for one in UNITS if seconds < one[1] * one[2])
-    return f"{max(1, math.ceil(seconds / unit))} {name}"
+    return f"about {duration(seconds)}" if seconds else "-"

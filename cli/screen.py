@@ -1,6 +1,7 @@
 """What the tables of the command line share: columns, names, the console, and drawing again and again."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
@@ -20,6 +21,9 @@ SEARCH_EVERY = 5
 UNBOUND, WIDE, SHORTEST = 160, 96, 16
 """Characters: of a table for a file or a pipe, where nobody tells a width; of a table with room for what is spare; of a
 name."""
+
+UNITS = (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48), ("days", 86400, math.inf))
+"""In what a time is told: the unit's seconds, and how many of it are more than is told in it."""
 
 T = TypeVar("T")
 
@@ -82,3 +86,9 @@ def redraw(
             found = search() if turn % SEARCH_EVERY == 0 else found
             live.update(draw(found), refresh=True)
             pause()
+
+
+def duration(seconds: float) -> str:
+    """Rounded up: nothing that has yet to come is told as 0."""
+    name, unit, _ = next(one for one in UNITS if seconds < one[1] * one[2])
+    return f"{max(1, math.ceil(seconds / unit))} {name}"

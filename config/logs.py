@@ -40,6 +40,13 @@ def shown_arguments(args: object, options: object) -> dict[str, str]:
     return {"argsrepr": repr(listed), "kwargsrepr": repr(shown)}
 
 
+def hidden_arguments(args: object, options: object) -> dict[str, str]:
+    """The same for a task whose arguments are all of them somebody's text: how many there are, and the names."""
+    listed = ("…",) * min(len(args), MOST_SHOWN) if isinstance(args, list | tuple) else "…"
+    named = list(options)[:MOST_SHOWN] if isinstance(options, dict) else []
+    return {"argsrepr": repr(listed), "kwargsrepr": repr({str(name)[:LONGEST_SHOWN]: "…" for name in named})}
+
+
 def _shown(argument: object) -> str:
     # Redacted before it is cut, or a cut could hide the @ that marks a password.
     readable = isinstance(argument, str) and len(argument) <= LONGEST_REFERENCE

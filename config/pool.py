@@ -36,7 +36,8 @@ class PoolSettings(Group):
         "DASHSCOPE_MAXIMUM_ASYNC_REQUESTS",
         None,
         "a whole number from 1 to 10000, at most DASHSCOPE_CONNECTION_POOL_SIZE",
-        "Most jobs of a process that stream at the same time; others wait. Default: no limit but the connections.",
+        "Most jobs of a process that stream at the same time; others wait. Default: no limit but the connections. "
+        "And most requests to text models under way at once, of all jobs of a process; default: 32.",
         ge=1,
         le=MOST_RECOGNIZERS,
     )

@@ -14,9 +14,12 @@ from pydantic import SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
+from config.callback import CallbackSettings
+from config.generation import GenerationSettings
 from config.group import Group, about, checked_address, checked_key, key_in, setting
 from config.pool import PoolSettings
 from config.quota import AccountSettings, QuotaSettings
+from config.storage import OssSettings
 
 
 class SettingsError(ValueError):
@@ -161,7 +164,7 @@ class AudioSettings(Group):
         "STENOPOOL_AUDIO_ALLOW_PRIVATE",
         False,
         "true or false",
-        "Whether `https:` references may lead to private, loopback and link-local addresses.",
+        "Whether references may lead to private, loopback and shared addresses, such as a store of your own.",
     )
     connect_timeout: float = setting(
         "STENOPOOL_AUDIO_CONNECT_TIMEOUT",
@@ -183,6 +186,13 @@ class AudioSettings(Group):
     )
     max_seconds: float = setting(
         "STENOPOOL_AUDIO_MAX_SECONDS", 43_200.0, "seconds, more than 0", "Longest recording that is transcribed.", gt=0
+    )
+    decode_seconds: float = setting(
+        "STENOPOOL_AUDIO_DECODE_SECONDS",
+        30.0,
+        "seconds, more than 0",
+        "Processor time that decoding may take beyond the length of the sound that it gives.",
+        gt=0,
     )
 
     @field_validator("roots", mode="before")
@@ -247,6 +257,14 @@ class JobSettings(Group):
         ge=1,
         le=86_400,
     )
+    live: float = setting(
+        "STENOPOOL_LIVE_SECONDS",
+        0.25,
+        "seconds, from 0 to 60",
+        "Shortest time between two partial results of a job that publishes them.",
+        ge=0,
+        le=60,
+    )
     retries: int = setting(
         "STENOPOOL_JOB_RETRIES",
         5,
@@ -275,8 +293,11 @@ class Settings:
     pool: PoolSettings
     redis: RedisSettings
     audio: AudioSettings
+    oss: OssSettings
     job: JobSettings
     quota: QuotaSettings
+    generation: GenerationSettings
+    callback: CallbackSettings
 
     def accounts(self) -> tuple[AccountSettings, ...]:
         """All accounts, that of the vendor's own variables first; it is there, without a key, if there is no other."""
@@ -294,8 +315,11 @@ GROUPS: dict[str, type[Group]] = {
     "pool": PoolSettings,
     "redis": RedisSettings,
     "audio": AudioSettings,
+    "oss": OssSettings,
     "job": JobSettings,
     "quota": QuotaSettings,
+    "generation": GenerationSettings,
+    "callback": CallbackSettings,
 }
 _G = TypeVar("_G", bound=Group)
 

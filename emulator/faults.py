@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["CONNECTION_KINDS", "HTTP_KINDS", "NOW_KINDS", "TASK_KINDS", "Fault", "Faults"]
 
 CONNECTION_KINDS = ("http_status", "accept_never", "no_pong")
-HTTP_KINDS = ("generation_status",)
+HTTP_KINDS = ("generation_status", "generation_garbage", "generation_cut", "generation_delay", "generation_silent")
 NOW_KINDS = ("abort_all", "close_idle")
 TASK_KINDS = (
     "abort",
@@ -26,6 +26,7 @@ TASK_KINDS = (
     "task_failed",
     "truncated_frame",
 )
+TEXT_KINDS = ("task_failed", "garbage", "generation_garbage")
 KINDS = (*CONNECTION_KINDS, *HTTP_KINDS, *NOW_KINDS, *TASK_KINDS)
 MOMENTS = ("start", "audio", "finish")
 
@@ -41,7 +42,10 @@ class Fault:
     each by its own.
 
     `value` means, by kind:
-      http_status, generation_status   the HTTP status (503); `retry_after` adds that header, in seconds
+      http_status, generation_status   the HTTP status (503); `retry_after` adds that header, in seconds, and `code` is
+                                       the error code ("InjectedFault"), with `message`
+      generation_garbage               the body that is sent as an answer (something that is not JSON)
+      generation_delay                 the delay in milliseconds (1000)
       close, close_idle                the close code (1011)
       task_failed                      the error code ("InternalError"), with `message`; `keep_open` spares the socket
       delay_task_started, late_events  the delay in milliseconds (1000 and 0)
@@ -57,6 +61,7 @@ class Fault:
     message: str = "Injected by the emulator."
     keep_open: bool = False
     retry_after: int | None = None
+    code: str = "InjectedFault"
     marker: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +77,7 @@ class Fault:
             raise ValueError(f"marker={self.marker!r} must be text, and kind one of {', '.join(TASK_KINDS)}")
         if not isinstance(self.value, str) and self.kind == "task_failed" and self.value is not None:
             raise ValueError(f"value={self.value!r} must be an error code")
-        if not isinstance(self.value, int) and self.kind not in ("task_failed", "garbage") and self.value is not None:
+        if not isinstance(self.value, int) and self.kind not in TEXT_KINDS and self.value is not None:
             raise ValueError(f"value={self.value!r} must be an integer")
         if self.after_ms and self.at == "start":
             object.__setattr__(self, "at", "audio")

@@ -1,5 +1,6 @@
-"""The text-generation endpoint: a deterministic answer, whole or as server-sent events."""
+"""The text-generation endpoint: a deterministic answer, whole or as server-sent events; or what a fault makes of it."""
 
+import asyncio
 import json
 import uuid
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-__all__ = ["Question", "answer", "error_body", "reply"]
+from emulator.faults import Fault
+
+__all__ = ["Question", "answer", "error_body", "reply", "spoilt", "until_gone"]
 
 WORDS_REPEATED = 12
 
@@ -92,3 +95,36 @@ async def _stream(request: web.Request, question: Question, request_id: str) -> 
         data = json.dumps(body)
         await response.write(f"id:{number}\nevent:result\n:HTTP_STATUS/200\ndata:{data}\n\n".encode())
     return response
+
+
+async def spoilt(request: web.Request, fault: Fault) -> web.StreamResponse | None:
+    """What a fault sends in the answer's place; None, if it only delays the answer."""
+    match fault.kind:
+        case "generation_status":
+            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+            return web.json_response(error_body(fault.code, fault.message), status=fault.number(503), headers=headers)
+        case "generation_garbage":
+            return web.Response(text=fault.text("<html>Bad Gateway</html>"), content_type="application/json")
+        case "generation_cut":
+            return await _cut(request)
+        case "generation_silent":
+            await until_gone(request)
+            return web.Response()
+    await asyncio.sleep(fault.number(1000) / 1000)
+    return None
+
+
+async def _cut(request: web.Request) -> web.StreamResponse:
+    """The beginning of an answer, and the end of its connection."""
+    response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"output":{"choices":[{"mess')
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def until_gone(request: web.Request) -> None:
+    """Answer nothing until the client has hung up; the server's stop cancels this."""
+    while request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(0.1)

@@ -121,7 +121,8 @@ class Logbook:
     `tcp` counts accepted TCP connections, `connections` WebSocket upgrades, `streams` tasks that were let in, `refused`
     tasks that the limits kept out. The largest numbers in any one second are of upgrades asked for, refused ones too,
     and of tasks that were let in. `idle_closed` counts connections that the service closed because nothing came on
-    them.
+    them. Of the requests to text models `generations` were answered, and at most `generations_max` were under way at
+    once, over `generation_connections` connections.
     """
 
     def __init__(self, keep_audio: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -145,6 +146,10 @@ class Logbook:
         self.refused = 0
         self.history = History(self._clock(), "upgrades", "starts", "refused")
         self.generations = 0
+        self.generations_asked = 0
+        self.generations_open = 0
+        self.generations_max = 0
+        self.generation_connections = 0
         self.errors: collections.deque[str] = collections.deque(maxlen=MAX_ERRORS)
         self._tasks: collections.deque[TaskRecord] = collections.deque(maxlen=MAX_TASKS)
 
@@ -175,6 +180,9 @@ class Logbook:
                 "upgrades_per_second_max": self.upgrades.most,
                 "per_second": self.history.to_wire(),
                 "generations": self.generations,
+                "generations_asked": self.generations_asked,
+                "generations_max": self.generations_max,
+                "generation_connections": self.generation_connections,
                 "rejected": {str(status): count for status, count in self.rejected.items()},
                 "errors": list(self.errors),
                 "outcomes": dict(outcomes),
@@ -184,8 +192,9 @@ class Logbook:
     def clear(self) -> None:
         """Start afresh. What is open stays counted as open."""
         with self._changed:
-            connections, streams = self.connections_open, self.streams_open
+            connections, streams, generations = self.connections_open, self.streams_open, self.generations_open
             self._reset()
+            self.generations_open = self.generations_max = generations
             self.connections_open = self.connections_max = connections
             self.streams_open = self.streams_max = streams
             self._changed.notify_all()
@@ -231,6 +240,20 @@ class Logbook:
     def protocol_error(self, text: str) -> None:
         with self._changed:
             self.errors.append(text)
+            self._changed.notify_all()
+
+    def generation_asked(self, *, is_first: bool) -> None:
+        """A request to a text model has come; `is_first`: it is its connection's first."""
+        with self._changed:
+            self.generations_asked += 1
+            self.generations_open += 1
+            self.generations_max = max(self.generations_max, self.generations_open)
+            self.generation_connections += is_first
+            self._changed.notify_all()
+
+    def generation_ended(self) -> None:
+        with self._changed:
+            self.generations_open -= 1
             self._changed.notify_all()
 
     def generated(self) -> None:

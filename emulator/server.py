@@ -6,6 +6,7 @@ import hashlib
 import os
 import ssl
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +18,7 @@ from emulator.connection import Connection
 from emulator.engines import Engine
 from emulator.engines.script import ScriptEngine
 from emulator.faults import CONNECTION_KINDS, HTTP_KINDS, Fault, Faults
+from emulator.generation import until_gone
 from emulator.limits import Admission, Limits
 from emulator.link import Link
 from emulator.logbook import Logbook
@@ -54,6 +56,7 @@ class Server:
         self._api_key = api_key
         self._ssl = ssl_context
         self._connections: set[Connection] = set()
+        self._asked_before: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._service: Service | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -124,9 +127,10 @@ class Server:
     async def _recognise(self, request: web.Request) -> web.StreamResponse:
         fault = self.faults.take(CONNECTION_KINDS)
         if fault is not None and fault.kind == "accept_never":
-            await _until_gone(request)
+            await until_gone(request)
+            raise ConnectionResetError("the client has gone")
         if fault is not None and fault.kind == "http_status":
-            return self._reject(fault.number(503), "InjectedFault", fault.message, fault.retry_after)
+            return self._reject(fault.number(503), fault.code, fault.message, fault.retry_after)
         account = self._account(request)
         if account is None:
             return self._reject(401, "InvalidApiKey", "Invalid API-key provided.")
@@ -165,15 +169,26 @@ class Server:
                 connection.hang_up(fault.number(1011), fault.message)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
+        is_first = request.transport not in self._asked_before
+        if request.transport is not None:
+            self._asked_before.add(request.transport)
+        self.logbook.generation_asked(is_first=is_first)
+        try:
+            return await self._answer(request)
+        finally:
+            self.logbook.generation_ended()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self._account(request) is None:
             return web.json_response(generation.error_body("InvalidApiKey", "Invalid API-key provided."), status=401)
         fault = self.faults.take(HTTP_KINDS)
         if fault is not None:
-            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-            body = generation.error_body("InjectedFault", fault.message)
-            return web.json_response(body, status=fault.number(503), headers=headers)
+            spoilt = await generation.spoilt(request, fault)
+            if spoilt is not None:
+                return spoilt
+        reply = await generation.reply(request)
         self.logbook.generated()
-        return await generation.reply(request)
+        return reply
 
     async def _show_logbook(self, request: web.Request) -> web.Response:
         tasks = [task.to_wire("chunks" in request.query) for task in self.logbook.tasks]
@@ -201,13 +216,6 @@ class Server:
 
     def _pending(self) -> list[dict[str, Any]]:
         return [fault.to_wire() for fault in self.faults.pending]
-
-
-async def _until_gone(request: web.Request) -> None:
-    """Answer nothing until the client has hung up; the server's stop cancels this."""
-    while request.transport is not None and not request.transport.is_closing():
-        await asyncio.sleep(0.1)
-    raise ConnectionResetError("the client has gone")
 
 
 async def _turns() -> None:

@@ -143,6 +143,7 @@ class Stack:
         own = {
             "STENOPOOL_REDIS_URL": self.redis_url,
             "DASHSCOPE_WEBSOCKET_BASE_URL": self.upstream_url,
+            "DASHSCOPE_HTTP_BASE_URL": f"{self.http_url}/api/v1",
             "DASHSCOPE_API_KEY": "emulator",
         }
         return dict(os.environ) | own | more

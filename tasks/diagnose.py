@@ -9,8 +9,8 @@ from celery import shared_task
 from config.queues import INTERACTIVE
 from tasks.errors import NotBegun, Unavailable
 from tasks.job.request import JobRequest
+from tasks.shell import JobTask
 from tasks.stream import started, translated
-from tasks.transcribe import JobTask
 from worker.quota import Wish
 from worker.recognition import NoSpeech, Recognizer, hear_tone
 from worker.runtime import runtime

@@ -7,6 +7,7 @@ JobError                the sentence and the code that the user gets
 
 NotEnded                another attempt will end it: its message has to stay
 NotBegun                it waits for quota, and not in a worker
+UnderWay                another job does the same work
 EndedBefore             an earlier delivery of its message has ended it
 Withdrawn               it was cancelled
 """
@@ -71,6 +72,10 @@ class NotBegun(Exception):
     def __init__(self, place: str) -> None:
         super().__init__(place)
         self.place = place
+
+
+class UnderWay(Exception):
+    """Raised when another job does the same work, and has not ended."""
 
 
 class EndedBefore(Exception):

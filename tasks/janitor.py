@@ -2,7 +2,8 @@
 
 A worker that dies leaves a lease, which runs out, and a message, which comes again: the next worker goes on, and there
 is nothing to do. But a message can be lost, too: by hand, or by a Redis that went back to an older state. Then nobody
-would ever end the job, and who waits for it would wait for ever.
+would ever end the job, and who waits for it would wait for ever. And so can one that was to have a job's callback
+delivered: then another is sent.
 """
 
 import itertools
@@ -14,13 +15,16 @@ from typing import Any
 import redis
 
 from tasks.errors import JobError
+from tasks.job.callback import ending, falls_due
 from tasks.job.keys import JobKeys
 from tasks.job.lease import event
 from tasks.job.record import MESSAGE_LOST
+from worker.jobs import notice_id
 from worker.script import Script, Value
 
 PREFIX = "stenopool:"
 JOB = f"{PREFIX}job:{{"
+CALLBACK = "}:callback"
 
 UNACKED = "unacked"
 """Where kombu keeps the messages that workers have taken."""
@@ -43,18 +47,21 @@ if token ~= ARGV[1] or (state ~= 'running' and state ~= 'queued') or redis.call(
 end
 if not since then redis.call('HSET', KEYS[1], 'orphaned_at', ARGV[2]) end
 if tonumber(ARGV[2]) - tonumber(since or ARGV[2]) < tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], 'untold', 1, unpack(ARGV, 5))
+redis.call('HSET', KEYS[1], 'untold', 1, unpack(ARGV, 7))
 redis.call('HDEL', KEYS[1], 'orphaned_at')
+{falls_due("ARGV[5]", "ARGV[6]")}
 {event("'state'", "ARGV[4]")}
 return 1
 """)
-"""Ends a job that has been without a lease and a message since an earlier look, unless somebody has begun it since."""
+"""Ends a job that has been without a lease and a message since an earlier look, unless somebody has begun it since.
+With its end its callback is due."""
 
 
 class Janitor:
     """Looks over all keys in small steps. `queues` are the names of the broker's; `grace` is in seconds.
 
-    `tell` gets the id of each job that was ended, and why, for those who wait for it.
+    `tell` gets the id of each job that was ended, and why, for those who wait for it; `notify` gets that of each whose
+    callback is due and has no message, with the queue that the job came by.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Janitor:
         client: "redis.Redis",
         queues: Sequence[str],
         tell: Callable[[str, JobError], None],
+        notify: Callable[[str, str], None],
         *,
         ttl: int,
         grace: float,
@@ -69,6 +77,7 @@ class Janitor:
         self._client = client
         self._queues = queues
         self._tell = tell
+        self._notify = notify
         self._ttl = ttl
         self._grace = grace
 
@@ -77,16 +86,25 @@ class Janitor:
 
     def sweep(self) -> list[str]:
         """The ids of the jobs that were ended. Raises redis.RedisError."""
-        found = [job for keys in self._pages() for job in self._suspects(keys)]
+        found: list[tuple[str, str]] = []
+        overdue: dict[str, str] = {}
+        for names in self._pages():
+            found += self._suspects(names)
+            overdue |= self._overdue([name.removeprefix(JOB)[: -len(CALLBACK)] for name in names if is_callback(name)])
         suspects = {job_id: token for job_id, token in found if token}
         untold = [job_id for job_id, token in found if not token]
-        if suspects:
+        if suspects or overdue:
             # A message may move while we look, from a queue to a worker or back: so the queues are gone through twice.
             known = {*self._queued(), *self._taken(), *self._queued()}
-            untold += [job_id for job_id, token in suspects.items() if job_id not in known and self._end(job_id, token)]
+            ended = [job_id for job_id, token in suspects.items() if job_id not in known and self._end(job_id, token)]
+            untold += ended
+            overdue |= self._overdue(ended, grace=0)
+            overdue = {job_id: queue for job_id, queue in overdue.items() if notice_id(job_id) not in known}
         for job_id in untold:  # if this one is interrupted, the next sweep tells the others
             self._tell(job_id, JobError(MESSAGE_LOST, SENTENCE))
             self._client.hdel(JobKeys(job_id).job, "untold")
+        for job_id, queue in overdue.items():
+            self._notify(job_id, queue)
         return untold
 
     def _pages(self) -> Iterator[list[str]]:
@@ -117,6 +135,19 @@ class Janitor:
             elif untold and state == b"failed":
                 yield job_id, ""
 
+    def _overdue(self, job_ids: list[str], grace: float | None = None) -> dict[str, str]:
+        """Those of these jobs whose callback should have been tried some time ago, each with its queue."""
+        if not job_ids:
+            return {}
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for job_id in job_ids:
+                pipeline.hmget(JobKeys(job_id).callback, ["next_at", "queue"])
+            (now, _), *answers = pipeline.execute()
+        latest = now - (self._grace if grace is None else grace)
+        found = zip(job_ids, answers, strict=True)
+        return {job_id: (queue or b"").decode() for job_id, (at, queue) in found if at and float(at) <= latest}
+
     def _queued(self) -> Iterator[str]:
         for name in (f"{queue}{priority}" for queue in self._queues for priority in PRIORITIES):
             for begin in itertools.count(0, PAGE):
@@ -133,8 +164,14 @@ class Janitor:
         now = time.time()
         told: dict[str, Value] = {"state": "failed", "error_code": MESSAGE_LOST, "error": SENTENCE}
         fields = itertools.chain.from_iterable({**told, "ended_at": now}.items())
-        call = ORPHANED.call(tuple(JobKeys(job_id)), token, now, self._grace, json.dumps(told), *fields)
+        callback = ending(job_id, told, now)
+        call = ORPHANED.call(tuple(JobKeys(job_id)), token, now, self._grace, json.dumps(told), *callback, *fields)
         return bool(call.run(self._client))
+
+
+def is_callback(name: str) -> bool:
+    """Whether a key is that of a job's callback."""
+    return name.startswith(JOB) and name.endswith(CALLBACK)
 
 
 def _job_of(message: Any) -> str:

@@ -74,6 +74,52 @@ class Meter:
         return round(1000 * sent / self._bytes_per_second)
 
 
+class Meters:
+    """What the meters of a job say together: one for each channel that is streamed on its own, else one. Any thread
+    may ask.
+    """
+
+    def __init__(self, first: Meter) -> None:
+        self._each = [first]
+
+    def add(self, meter: Meter) -> None:
+        self._each.append(meter)
+
+    @property
+    def ms(self) -> int:
+        """How far the job is: the mean of the places."""
+        return sum(meter.ms for meter in self._each) // len(self._each)
+
+    @property
+    def furthest_ms(self) -> int:
+        """The last place in the recording that was sent."""
+        return max(meter.ms for meter in self._each)
+
+    def audio_ms(self, begin_ms: int) -> int:
+        """Milliseconds of audio from this place on, each channel's that is streamed on its own."""
+        return sum(max(0, meter.ms - begin_ms) for meter in self._each)
+
+    @property
+    def sent_ms(self) -> int:
+        return sum(meter.sent_ms for meter in self._each)
+
+    @property
+    def streams(self) -> int:
+        return sum(meter.streams for meter in self._each)
+
+    @property
+    def resumes(self) -> int:
+        return sum(meter.resumes for meter in self._each)
+
+    @property
+    def heard(self) -> int:
+        return sum(meter.heard for meter in self._each)
+
+    @property
+    def is_streaming(self) -> bool:
+        return any(meter.is_streaming for meter in self._each)
+
+
 class Stopwatch:
     """Notes when each step of a job was reached, the first time."""
 

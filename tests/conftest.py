@@ -13,7 +13,7 @@ from config.settings import GROUPS, Settings, load, settings
 from emulator.stack import Process, answers, free_port
 from worker import runtime
 
-pytest_plugins = ["tests.certificates", "tests.recordings", "tests.sites"]
+pytest_plugins = ["tests.certificates", "tests.receivers", "tests.recordings", "tests.sites"]
 
 
 def pytest_configure() -> None:

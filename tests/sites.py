@@ -187,13 +187,18 @@ def sites(stack: Stack, databases: list[int]) -> Iterator[Callable[..., Site]]:
         one.end()
 
 
+def addresses(emulator: BackgroundEmulator) -> dict[str, str]:
+    """The settings of a worker whose service this is."""
+    return {"DASHSCOPE_WEBSOCKET_BASE_URL": emulator.url, "DASHSCOPE_HTTP_BASE_URL": emulator.api_url}
+
+
 @contextmanager
 def ending(stack: Stack, databases: list[int]) -> Iterator[Callable[..., Site]]:
     """Starts sites of any shape, which end with the context."""
     with ExitStack() as ends:
 
         def start(pool: str, emulator: BackgroundEmulator | None = None, how: Launch = ORDINARY, **env: str) -> Site:
-            where = {} if emulator is None else {"DASHSCOPE_WEBSOCKET_BASE_URL": emulator.url}
+            where = {} if emulator is None else addresses(emulator)
             number = databases.pop()
             ends.callback(databases.append, number)
             site = Site(stack, pool, number, how, **where | env)

@@ -56,6 +56,7 @@ def test_the_docs_name_no_code_that_is_gone() -> None:
         ("quota", "quota"),
         ("speed", "streams"),
         ("speed", "files"),
+        ("text", "http_reuse"),
     ],
 )
 def test_a_page_shows_measured_lines_as_they_were_measured(page: str, bench: str) -> None:

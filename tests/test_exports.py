@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-PACKAGES = ["tasks.audio", "worker.pool", "worker.recognition"]
+PACKAGES = ["tasks.audio", "worker.generation", "worker.pool", "worker.recognition"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -14,7 +14,7 @@ def _create() -> Celery:
         options = celery_options(settings())
     except SettingsError as error:
         raise SystemExit(f"stenopool cannot start:\n{error}") from None
-    made = Celery("stenopool", include=["tasks.transcribe", "tasks.diagnose"])
+    made = Celery("stenopool", include=["tasks.transcribe", "tasks.diagnose", "tasks.generate", "tasks.notify"])
     made.config_from_object(options)
     steps.install(made)
     return made

@@ -19,3 +19,8 @@ def lease_key(job_id: str) -> str:
 def cancel_key(job_id: str) -> str:
     """Which is set to cancel the job."""
     return f"{job_key(job_id)}:cancel"
+
+
+def notice_id(job_id: str) -> str:
+    """The id of the messages that have the job's callback delivered."""
+    return f"{job_id}:callback"

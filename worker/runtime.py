@@ -14,7 +14,11 @@ from config.settings import Settings, settings
 from worker.accounts import Account, Accounts
 from worker.beat import Beat, Pulse, impatient
 from worker.drain import drain
+from worker.generation import REQUESTS
+from worker.generation import Client as TextModels
+from worker.generation import Limits as TextLimits
 from worker.http import HttpLimits, HttpPool
+from worker.objects import ObjectStores
 from worker.pool import Pool
 from worker.quota import Gate, Ledger, Mailbox, Quota
 from worker.recognition import Endpoint, Limits, Load, Loop, RecognizerHooks
@@ -48,6 +52,8 @@ class Runtime:
         self.http = HttpPool(
             _http_limits(settings, streams), allow_private=settings.audio.allow_private, context=shared_context()
         )
+        self.stores = ObjectStores(settings.oss)
+        self.text_models = TextModels(settings.generation.url, text_limits(settings), shared_context())
         self.beat = Beat(impatient(settings.redis.url))
         self.stops = Stops(drain.elapsed, TO_A_SENTENCE * settings.job.drain)
         self.reporter: Reporter | None = None
@@ -107,6 +113,7 @@ class Runtime:
         self.accounts.close(timeout)
         self.loop.close(timeout)
         self.http.close()
+        self.text_models.close(timeout)
         self.redis.close()
         self.beat.join(timeout)
 
@@ -156,6 +163,19 @@ def limits(settings: Settings) -> Limits:
         write=upstream.write_timeout,
         quiet=upstream.quiet,
         pong=upstream.pong,
+    )
+
+
+def text_limits(settings: Settings) -> TextLimits:
+    """How many requests to text models a process has under way, and how long it waits for them."""
+    pool, upstream = settings.pool, settings.upstream
+    requests = pool.streams or max(REQUESTS, pool.streams_per_host or 0)
+    return TextLimits(
+        requests=requests,
+        requests_per_host=pool.streams_per_host or requests,
+        connect_timeout=upstream.connect_timeout,
+        timeout=settings.generation.timeout,
+        idle_time=pool.idle_time,
     )
 
 

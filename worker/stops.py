@@ -5,7 +5,7 @@ look is broken off by what the job has said that breaks it off.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,10 @@ class Drained(Stopped):
     """The worker is about to end, and another one shall go on."""
 
 
+class Abandoned(Stopped):
+    """Another part of the job has failed."""
+
+
 class LeaseLost(Stopped):
     """Another worker has taken it over."""
 
@@ -48,6 +52,7 @@ class Stop:
         self._why: Stopped | None = None
         self._at_once = False
         self._break: Callable[[Exception], None] | None = None
+        self._parts: list[Stop] = []
 
     def __repr__(self) -> str:
         return f"<Stop {type(self._why).__name__ if self._why else 'not asked'}>"
@@ -65,12 +70,16 @@ class Stop:
                     self._alarm.set()
             if self._at_once and self._break is not None and self._why is not None:
                 self._break(self._why)
+            for part in self._parts:
+                part.ask(why, at_once=at_once)
 
     def shake(self, why: Exception) -> None:
         """Break off the wait under way, if one can be, by this error. The job itself may go on."""
         with self._lock:
             if self._break is not None:
                 self._break(why)
+            for part in self._parts:
+                part.shake(why)
 
     def check(self) -> None:
         """Raise why the job is to stop, if it is."""
@@ -103,6 +112,20 @@ class Stop:
         finally:
             with self._lock:
                 self._break = None
+
+    @contextmanager
+    def heard_by(self, parts: "Sequence[Stop]") -> Iterator[None]:
+        """While the block lasts, those who do a part of the job are asked what it is asked."""
+        with self._lock:
+            self._parts = list(parts)
+            if self._why is not None:
+                for part in parts:
+                    part.ask(self._why, at_once=self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._parts = []
 
 
 class Stops:

@@ -18,6 +18,7 @@ from celery.utils.imports import symbol_by_name
 
 from config.settings import Settings, settings
 from worker.beat import impatient
+from worker.notices import send_notice
 
 LOCK = "stenopool:janitor"
 """Held by whoever has looked last, until it is time to look again."""
@@ -70,6 +71,7 @@ def look(app: Celery, rules: Settings, every: float) -> list[str]:
             client,
             list(app.amqp.queues),
             partial(tell, app),
+            partial(send_notice, app),
             ttl=rules.job.ttl,
             grace=2 * rules.redis.visibility_timeout,
         )

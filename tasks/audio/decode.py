@@ -1,10 +1,6 @@
-"""Any container to mono 16-bit PCM, through FFmpeg and step by step.
+"""Any container to mono 16-bit PCM, step by step. A recording is accepted only after its first sound is decoded."""
 
-FFmpeg gets a Python file object and nothing else: formats that name other files are not on the list, and should one
-of the listed ask for another file all the same, it is refused. A recording is accepted only after its first sound is
-decoded.
-"""
-
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -15,32 +11,16 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
-from tasks.audio.containers import family
+from tasks.audio.effort import Effort
 from tasks.audio.gaps import TIMED, Gaps
 from tasks.audio.limits import AudioLimits
-from tasks.audio.mono import STEP, Mono
-from tasks.audio.recording import Bounds, silence, truncated
-from tasks.audio.riff import bytes_per_second
+from tasks.audio.mono import RATES, STEP, Mono
+from tasks.audio.recording import Bounds, no_such_channel, silence, truncated
 from tasks.audio.tap import Tap
 from tasks.errors import BadInput
 
-__all__ = ["DecodedRecording", "open_container"]
+__all__ = ["DecodedRecording"]
 
-# Left out on purpose: hls, concat, dash, image2, sdp, rtsp, lavfi and the like, which open what a file's text names.
-_FORMATS = (
-    "wav,w64,aiff,au,caf,voc,flac,mp3,aac,ac3,eac3,amr,amrnb,amrwb,ape,wv,tta,gsm,g722,g729,ogg,matroska,webm,"
-    "mov,mp4,m4a,3gp,3g2,mj2,asf,avi,flv,mpeg,mpegts,dsf,sox,opus"
-)
-_OPTIONS = {
-    "format_whitelist": _FORMATS,
-    "protocol_whitelist": "none",
-    "probesize": str(4 * 1024 * 1024),  # bytes
-    "formatprobesize": str(1024 * 1024),
-    "analyzeduration": "5000000",  # microseconds
-}
-_BLOCK = 32 * 1024  # bytes; a live source can start as soon as it has given that
-_PROBED = 64 * 1024  # bytes of a WAV's PCM that are searched for sound in disguise (DTS and the like)
-_SMALL, _LARGE = 2048, 16_384  # bytes of a WAV's packet: few steps, yet the resampler needs 50 bytes for each sample
 # Their header counts, others guess.
 _EXACT = {"wav", "w64", "aiff", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
 _JUMPS = _EXACT - {"matroska,webm"}  # whose times are rounded, and after a jump Opus loses its lead-in anew
@@ -53,11 +33,21 @@ Sound = AudioFrame | int
 
 
 class DecodedRecording:
-    """A `Recording` that is the first audio stream of a container."""
+    """A `Recording` that is the first audio stream of a container: all of its channels mixed, or one of them."""
 
-    def __init__(self, container: InputContainer, tap: Tap, *, shown: str, rate: int, limits: AudioLimits) -> None:
-        self._container, self._tap = container, tap
-        self._shown, self._rate = shown, rate
+    def __init__(
+        self,
+        container: InputContainer,
+        tap: Tap,
+        *,
+        shown: str,
+        rate: int,
+        limits: AudioLimits,
+        effort: Effort,
+        channel: int | None = None,
+    ) -> None:
+        self._container, self._tap, self._effort = container, tap, effort
+        self._shown, self._rate, self._channel = shown, rate, channel
         self._stream = self._choose()
         seconds = self._declared()
         self.duration_ms = None if seconds is None else round(seconds * 1000)
@@ -65,22 +55,26 @@ class DecodedRecording:
         self._bounds.check_declared()
         self._check_end()
         self._batches = self._decode()
-        self._first = self._accept()
+        self._first, self.channels = self._accept()
+        if channel is not None and channel >= self.channels:
+            raise no_such_channel(shown, self.channels, channel)
 
     def __repr__(self) -> str:
         return f"<Recording {self._container.format.name}, {self._stream.codec_context.name}, {self.duration_ms} ms>"
 
-    def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
+    def blocks(self, start_ms: int = 0, end_ms: int | None = None) -> Iterator[bytes]:
         """See `Recording.blocks`."""
         start = start_ms * self._rate // 1000
-        batches, position = self._from(start_ms) if start_ms else self._from_the_start()
-        if position > 0 and start < position:  # the stream begins later than the recording: silence up to there
-            yield from silence(position - start)
-        for block in self._pcm(batches):
-            kept = block[max(0, start - position) * 2 :]
-            position += len(block) // 2
-            self._bounds.check_position(position)
-            yield kept  # empty up to there, so that whoever waits can look up
+        end = sys.maxsize if end_ms is None else end_ms * self._rate // 1000
+        position = 0
+        if end <= start:
+            return
+        for position, block in self._effort.of(self._placed(start_ms, start)):
+            first = position - len(block) // 2
+            # Empty up to the start, so that whoever waits can look up.
+            yield block[max(0, start - first) * 2 : max(0, end - first) * 2]
+            if position >= end:
+                return
         self._bounds.check_complete(position)
 
     def ready(self) -> bytes:
@@ -132,13 +126,13 @@ class DecodedRecording:
             raise truncated(self._shown)
         self._seek(Fraction(0))
 
-    def _accept(self) -> list[list[Sound]]:
-        """All up to the first frame that can be decoded."""
+    def _accept(self) -> tuple[list[list[Sound]], int]:
+        """All up to the first frame that can be decoded, and how many channels that has."""
         first: list[list[Sound]] = []
         for batch in self._batches:
             first.append(batch)
             if isinstance(batch[-1], AudioFrame):
-                return first
+                return first, batch[-1].layout.nb_channels
         if self._bounds.seconds is not None and self._bounds.seconds > 1:
             raise self._damaged()
         raise BadInput("empty_audio", f"{self._shown} holds no sound at all; check what was recorded.")
@@ -152,6 +146,8 @@ class DecodedRecording:
         except av.FFmpegError:
             self._tap.check()
             raise self._damaged() from None
+        except IndexError:  # PyAV's, at the end: it cannot flush a stream that first appeared midway
+            pass
         self._tap.check()  # FFmpeg takes our error for the end of the file
 
     def _decode(self) -> Iterator[list[Sound]]:
@@ -169,12 +165,17 @@ class DecodedRecording:
                 batch.append(self._length(packet))
                 continue
             for frame in frames:
+                if frame.sample_rate not in RATES:
+                    raise self._damaged()
                 bad = 0
                 if count := frame.samples:
                     batch.append(frame)
                     samples += count
+            if not frames:  # nothing comes of it, and perhaps never will
+                self._effort.check()
             if samples > enough:
                 self._tap.check()
+                self._effort.heard(samples / frame.sample_rate)
                 yield batch
                 batch, samples, enough = [], 0, int(self._stream.sample_rate * STEP)
         if batch:
@@ -184,7 +185,7 @@ class DecodedRecording:
         return int((packet.duration or 0) * (packet.time_base or 0) * self._rate)
 
     def _pcm(self, batches: Iterator[list[Sound]]) -> Iterator[bytes]:
-        mono, gaps = Mono(self._rate), self._gaps()
+        mono, gaps = Mono(self._rate, self._channel), self._gaps()
         try:
             for batch in batches:
                 yield from mono.convert(batch if gaps is None else gaps.filled(batch))
@@ -208,6 +209,16 @@ class DecodedRecording:
             return 0
         late = stream.start_time * stream.time_base - Fraction(container.start_time, av.time_base)
         return int(late * self._rate) if late > Fraction(1, 20) else 0
+
+    def _placed(self, start_ms: int, start: int) -> Iterator[tuple[int, bytes]]:
+        """Blocks from the sample `start` or from before it, each with the sample at which it ends."""
+        batches, begin = self._from(start_ms) if start_ms else self._from_the_start()
+        position = min(start, begin)
+        # Where the stream begins later than the recording there is silence first.
+        for block in chain(silence(begin - position), self._pcm(batches)):
+            position += len(block) // 2
+            self._bounds.check_position(position)
+            yield position, block
 
     def _from_the_start(self) -> tuple[Iterator[list[Sound]], int]:
         first, self._first = self._first, []  # decoded frames are large, and this object lives as long as the job
@@ -248,39 +259,3 @@ class DecodedRecording:
         return BadInput(
             "damaged_audio", f"The sound in {self._shown} is damaged and cannot be decoded; export it again."
         )
-
-
-def open_container(tap: Tap, shown: str) -> InputContainer:
-    """FFmpeg's view of the source. Raises `BadInput` `not_audio` or `truncated_audio`, and what reading raises."""
-    options = _OPTIONS | _wave_options(tap)
-    try:
-        container = av.open(tap, "r", options=options, buffer_size=_BLOCK, io_open=_refuse, metadata_errors="replace")
-    except (av.FFmpegError, ValueError):
-        tap.check()
-        raise _unopened(tap, shown) from None
-    try:
-        tap.check()
-    except BaseException:
-        container.close()
-        raise
-    return container
-
-
-def _wave_options(tap: Tap) -> dict[str, str]:
-    """A WAV in packets of about 100 ms: by itself FFmpeg makes small ones, and searches 32 of them."""
-    speed = bytes_per_second(tap.at)
-    if speed is None:
-        return {}
-    return {"max_size": str(min(max(_SMALL, speed // 10), _LARGE)), "probesize": str(_PROBED)}
-
-
-def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
-    raise PermissionError("a recording may not open other files")
-
-
-def _unopened(tap: Tap, shown: str) -> BadInput:
-    if family(tap.head) == "mp4":  # an MP4 without its index (moov), which is mostly written last
-        return truncated(shown)
-    return BadInput(
-        "not_audio", f"{shown} is no recording that can be read; send for example WAV, FLAC, MP3, M4A or Ogg."
-    )

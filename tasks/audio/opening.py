@@ -4,52 +4,63 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from tasks.audio.containers import family, index_is_last, missing_bytes
-from tasks.audio.decode import DecodedRecording, open_container
+from tasks.audio.decode import DecodedRecording
+from tasks.audio.effort import Effort
+from tasks.audio.ffmpeg import open_container
 from tasks.audio.limits import AudioLimits
 from tasks.audio.plain import PlainRecording
-from tasks.audio.recording import Recording, truncated
+from tasks.audio.recording import Recording, no_such_channel, not_streamable, truncated
 from tasks.audio.riff import plain_samples
 from tasks.audio.sources import AudioFile
 from tasks.audio.tap import Tap
-from tasks.errors import BadInput
 
 __all__ = ["open_decoded", "open_recording"]
 
 
 @contextmanager
-def open_recording(file: AudioFile, *, rate: int, limits: AudioLimits | None = None) -> Iterator[Recording]:
+def open_recording(
+    file: AudioFile, *, rate: int, limits: AudioLimits | None = None, channel: int | None = None
+) -> Iterator[Recording]:
     """Open a recording so far that its first sound can be had at once; `rate` is in samples per second.
 
-    Raises `BadInput` `not_audio`, `no_audio_stream`, `unsupported_codec`, `damaged_audio`, `truncated_audio`,
-    `not_streamable`, `empty_audio` or `audio_too_long`; what reading `file` raises comes through as it is.
+    `channel` is the one to hear, counted from 0; None mixes them all. Raises `BadInput` `not_audio`, `no_audio_stream`,
+    `unsupported_codec`, `damaged_audio`, `truncated_audio`, `not_streamable`, `empty_audio`, `no_such_channel`,
+    `audio_too_long` or `audio_too_slow`; what reading `file` raises comes through as it is.
     """
     tap = Tap(file)
     samples = plain_samples(tap.at, file.size, rate, seekable=tap.seekable())
     tap.check()
     if samples is not None:
+        if channel:
+            raise no_such_channel(file.shown, 1, channel)
         yield PlainRecording(tap, samples, shown=file.shown, rate=rate, limits=limits or AudioLimits())
         return
-    with open_decoded(tap, file, rate=rate, limits=limits) as recording:
+    with open_decoded(tap, file, rate=rate, limits=limits, channel=channel) as recording:
         yield recording
 
 
 @contextmanager
 def open_decoded(
-    tap: Tap, file: AudioFile, *, rate: int, limits: AudioLimits | None = None
+    tap: Tap, file: AudioFile, *, rate: int, limits: AudioLimits | None = None, channel: int | None = None
 ) -> Iterator[DecodedRecording]:
     """The same through FFmpeg, whatever the container holds."""
+    limits = limits or AudioLimits()
     _check_whole(tap, file)
-    with closing(open_container(tap, file.shown)) as container:
-        yield DecodedRecording(container, tap, shown=file.shown, rate=rate, limits=limits or AudioLimits())
+    tap.effort = effort = Effort(file.shown, limits.decode_seconds)
+    with effort:
+        container = open_container(tap, file.shown)
+    with closing(container):
+        with effort:
+            recording = DecodedRecording(
+                container, tap, shown=file.shown, rate=rate, limits=limits, effort=effort, channel=channel
+            )
+        yield recording
 
 
 def _check_whole(tap: Tap, file: AudioFile) -> None:
     """Compare what the container says of itself with what there is. A cut of a second or so may pass."""
     if not tap.seekable() and index_is_last(tap.at):
-        raise BadInput(
-            "not_streamable",
-            f"{file.shown} has its index at the end and its server gives no byte ranges; convert it with +faststart.",
-        )
+        raise not_streamable(file.shown)
     declared, missing = missing_bytes(tap.at, file.size) if file.size is not None else (0, 0)
     tap.check()
     # About a second: a film's or an M4A's bytes hold more of it than PCM's.

@@ -52,16 +52,17 @@ class Paced:
             self._keep(block)
         return self._cut()
 
-    def begin(self, check: Callable[[], None]) -> None:
+    def begin(self, check: Callable[[], None]) -> bool:
         """Get to the first sound now, and not when somebody waits for it: from a place far into a recording that may
-        take long. `check` is asked on the way, and may raise.
+        take long. `check` is asked on the way, and may raise. Says whether there is any sound.
         """
         while not self._block:
             check()
             block = next(self._blocks, None)
             if block is None:
-                return
+                return False
             self._keep(block)
+        return True
 
     def ready(self) -> list[Chunk]:
         """The next chunks, as far as a block can be had without any wait; none where that might need one, and at the

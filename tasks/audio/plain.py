@@ -25,15 +25,21 @@ class PlainRecording:
         self._bounds = Bounds(shown, rate, seconds, limits, exact=True)
         self._bounds.check_declared()
         self._begin = self._position = 0  # bytes of the samples: from where they are wanted, and the next to be read
+        self._end = samples.size  # up to where they are wanted
         self._half = b""
         self.duration_ms = None if seconds is None else round(seconds * 1000)
 
     def __repr__(self) -> str:
         return f"<Recording wav, pcm_s16le, {self.duration_ms} ms>"
 
-    def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
+    @property
+    def channels(self) -> int:
+        return 1
+
+    def blocks(self, start_ms: int = 0, end_ms: int | None = None) -> Iterator[bytes]:
         """See `Recording.blocks`."""
-        self._begin = min(start_ms * self._rate // 1000 * 2, self._samples.size)
+        self._begin = self._at(start_ms)
+        self._end = self._samples.size if end_ms is None else max(self._begin, self._at(end_ms))
         self._position = self._go_near(self._begin)
         return self._rest()
 
@@ -42,21 +48,24 @@ class PlainRecording:
         block = self._tap.ready(self._wanted())
         return self._whole(block) if block else b""
 
+    def _at(self, ms: int) -> int:
+        return min(ms * self._rate // 1000 * 2, self._samples.size)
+
     def _rest(self) -> Iterator[bytes]:
         while wanted := self._wanted():
             block = self._tap.read(wanted)
             self._tap.check()
             if not block:
-                break
+                self._bounds.check_complete(self._position // 2)
+                return
             whole = self._whole(block)
             if whole or self._position <= self._begin:  # empty on the way there, so that whoever waits can look up
                 yield whole
-        self._bounds.check_complete(self._position // 2)
 
     def _wanted(self) -> int:
         """Bytes up to the end of a block, however short the source's answers are: so that chunks are seldom joined."""
         to_end = _BLOCK - (self._position - self._begin) % _BLOCK
-        return min(to_end, self._samples.size - self._position)
+        return min(to_end, self._end - self._position)
 
     def _whole(self, block: bytes) -> bytes:
         """What is wanted of the next bytes, in whole samples: a source may give the half of one."""

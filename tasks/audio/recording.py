@@ -7,7 +7,7 @@ from typing import Protocol
 from tasks.audio.limits import AudioLimits
 from tasks.errors import BadInput
 
-__all__ = ["Bounds", "Recording", "silence", "truncated"]
+__all__ = ["Bounds", "Recording", "no_such_channel", "not_streamable", "silence", "truncated"]
 
 _SILENCE = 16 * 1024  # bytes
 
@@ -19,11 +19,16 @@ class Recording(Protocol):
     def duration_ms(self) -> int | None:
         """As the container declares it, None if it does not; for MP3, ADTS and the like an estimate."""
 
-    def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
+    @property
+    def channels(self) -> int:
+        """How many the sound track has, whichever of them is heard."""
+
+    def blocks(self, start_ms: int = 0, end_ms: int | None = None) -> Iterator[bytes]:
         """Mono little-endian 16-bit PCM from `start_ms` on, in blocks as they are decoded. To be asked for once.
 
-        Raises `BadInput` `damaged_audio`, `truncated_audio`, `audio_too_long`; what reading the source raises comes
-        through as it is.
+        What lies beyond `end_ms` is neither judged nor fetched nor decoded, save what a step of decoding takes with it;
+        a recording may end before. Raises `BadInput` `damaged_audio`, `truncated_audio`, `audio_too_long`,
+        `audio_too_slow`; what reading the source raises comes through as it is.
         """
 
     def ready(self) -> bytes:
@@ -77,8 +82,22 @@ def silence(samples: int) -> Iterator[bytes]:
         yield bytes(min(_SILENCE, left))
 
 
+def not_streamable(shown: str) -> BadInput:
+    """The error for a container that is read back and forth, from a source that cannot."""
+    return BadInput(
+        "not_streamable",
+        f"{shown} has its index at the end and its server gives no byte ranges; convert it with +faststart or to FLAC.",
+    )
+
+
 def truncated(shown: str) -> BadInput:
     """The error for a recording that is cut."""
     return BadInput(
         "truncated_audio", f"{shown} is cut off: it declares more sound than it holds; upload it again in full."
     )
+
+
+def no_such_channel(shown: str, channels: int, channel: int) -> BadInput:
+    """The error for a channel that is asked for and not there."""
+    has = "one channel" if channels == 1 else f"{channels} channels"
+    return BadInput("no_such_channel", f"{shown} has {has}, so there is no channel {channel}; they are counted from 0.")

@@ -1,26 +1,20 @@
-"""A recording on a web server as a file: read as it comes, seek by byte ranges, go on after a cut.
-
-Errors never carry the text of the exception below: urllib3's hold the whole URL, and with it the signature.
-"""
+"""A recording on a web server as a file: read as it comes, seek by byte ranges, go on after a cut."""
 
 import io
 import re
 import time
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    DecodeError,
-    EmptyPoolError,
-    HTTPError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tasks.audio.limits import AudioLimits
+from tasks.audio.packed import Unpacker, can_unpack
 from tasks.audio.reference import AudioReference
+from tasks.audio.refusals import empty, forbidden_address, refused, too_large, unreached
 from tasks.errors import BadInput, JobError, Unavailable
 from worker.http import ForbiddenAddress, HttpPool
 
@@ -29,8 +23,13 @@ __all__ = ["RemoteFile"]
 _SKIP = 256 * 1024  # a gap up to this is read over: cheaper than another request
 _RESUMES = 5  # cuts in a row, each with less than _PROGRESS bytes since the last one, before we give up
 _PROGRESS = 16 * 1024
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_PACKED = 16 * 1024  # of a packed body, taken at a time
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _REDIRECTS = (301, 302, 303, 307, 308)
+
+Locate = Callable[[], AudioReference]
+"""Says where a recording is to be had: an `https:` or `http:` reference."""
 
 
 class RemoteFile:
@@ -40,18 +39,25 @@ class RemoteFile:
     often as they bring something; slow readers such as a paced job are cut now and then by many servers.
     """
 
-    def __init__(self, reference: AudioReference, http: HttpPool, limits: AudioLimits) -> None:
+    def __init__(
+        self, reference: AudioReference, http: HttpPool, limits: AudioLimits, sign: Locate | None = None
+    ) -> None:
+        """`sign` is asked anew for each request, as what it signs runs out."""
         self.shown = reference.shown
         self.size: int | None = None
         self._http = http
         self._limits = limits
+        self._is_signed = sign is not None
+        self._locate: Locate = sign or (lambda: reference)
+        self._redirected: AudioReference | None = None
         self._position = 0  # where the next read() starts
         self._at = 0  # where the response stands
         self._resumes = 0
         self._since_resume = 0
         self._waited = 0.0
         self._received = 0
-        self._reference, self._response = self._first(reference)
+        self._unpacker: Unpacker | None = None
+        self._response = self._first({"Range": "bytes=0-"})
         self._begin(self._response)
 
     def read(self, size: int, /) -> bytes:
@@ -62,11 +68,9 @@ class RemoteFile:
         data = self._some(size)
         self._position = self._at
         if not data and self._at == 0:
-            raise self._empty()
+            raise empty(self.shown)
         if self._position > self._limits.max_bytes:
-            raise BadInput(
-                "audio_too_large", f"{self.shown} has more than {self._limits.max_bytes} bytes; split or compress it."
-            )
+            raise too_large(self.shown, None, self._limits.max_bytes)
         return data
 
     def ready(self, size: int, /) -> bytes:
@@ -93,34 +97,46 @@ class RemoteFile:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _first(self, reference: AudioReference) -> tuple[AudioReference, urllib3.BaseHTTPResponse]:
-        """The first answer that is no redirect, and where it came from."""
-        start = reference
+    def _first(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """The first answer that is no redirect."""
+        here = self._locate()
+        self._redirected = None
         for _ in range(self._limits.max_redirects + 1):
-            response = self._get(reference, {"Range": "bytes=0-"})
+            response = self._get(here, headers)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
-                return reference, response
+                return response
             _drop(response)
-            reference = self._target(start, reference, location)
+            here = self._redirected = self._target(here, location)
         allowed = self._limits.max_redirects
         raise BadInput(
             "too_many_redirects", f"{self.shown} redirects more than {allowed} times; give its final address."
         )
 
-    def _target(self, start: AudioReference, here: AudioReference, location: str) -> AudioReference:
+    def _target(self, here: AudioReference, location: str) -> AudioReference:
         try:
             there: AudioReference | None = AudioReference.parse(urljoin(here.url, location))
         except (BadInput, ValueError):
             there = None
-        if there is None or there.scheme == "file" or (here.scheme, there.scheme) == ("https", "http"):
+        # Never to a file, and never to a store: there it would be read with the worker's own rights.
+        if there is None or there.scheme not in ("https", here.scheme):
             raise BadInput(
                 "forbidden_redirect",
-                f"{start.shown} redirects to what is not followed: https: leads only to https:; name it directly.",
+                f"{self.shown} redirects to what is not followed: https: leads only to https:; name it directly.",
             )
         if there.origin == here.origin and there.authorization is None:
             there = replace(there, authorization=here.authorization)
         return there
+
+    def _again(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """An answer of where the recording was found; if that does not hold any more, of where it is now."""
+        if self._redirected is None:
+            return self._first(headers)
+        response = self._get(self._redirected, headers)
+        if response.status // 100 != 4:
+            return response
+        _drop(response)  # a redirect may lead to an address that is signed for a time
+        return self._first(headers)
 
     def _get(self, reference: AudioReference, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         # A packed body could not be read by ranges.
@@ -137,29 +153,40 @@ class RemoteFile:
                 read_timeout=limits.read_timeout,
             )
         except ForbiddenAddress as error:
-            raise _forbidden_address(self.shown, error) from None
+            raise forbidden_address(self.shown, error) from None
         except HTTPError as error:
-            raise _unreached(self.shown, error, limits) from None
+            raise unreached(self.shown, error, limits) from None
 
     def _begin(self, response: urllib3.BaseHTTPResponse) -> None:
-        """Take the size and the server's abilities from the first answer, or raise what its status means."""
+        """Take the size and the server's abilities from the first answer, or raise what it means."""
+        try:
+            self._judge(response)
+        except JobError:
+            _drop(response)
+            raise
+
+    def _judge(self, response: urllib3.BaseHTTPResponse) -> None:
         headers = response.headers
         if response.status not in (200, 206):
-            _drop(response)
-            raise _refused(self.shown, response.status)
-        self._packed = headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-        self._ranges = not self._packed and (
+            raise refused(self.shown, response.status, signed=self._is_signed)
+        if response.status == 206 and _start(response) != 0:
+            raise BadInput(
+                "bad_answer",
+                f"The server of {self.shown} sends another part of it than was asked for; mend its ranges.",
+            )
+        encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            if not can_unpack(encoding):
+                raise self._unpackable()
+            self._unpacker = Unpacker()
+        self._ranges = self._unpacker is None and (
             response.status == 206 or headers.get("Accept-Ranges", "").lower() == "bytes"
         )
         self._validator = _validator(headers)
-        if not self._packed:
+        if self._unpacker is None:
             self.size = _size(response)
         if self.size == 0:
-            _drop(response)
-            raise self._empty()
-
-    def _empty(self) -> BadInput:
-        return BadInput("empty_audio", f"{self.shown} is empty; check what was uploaded.")
+            raise empty(self.shown)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -172,17 +199,35 @@ class RemoteFile:
                 raise self._interrupted()
 
     def _some(self, size: int) -> bytes:
+        """What the recording has next."""
+        if self._unpacker is None:
+            data = self._taken(size)
+        else:
+            data = self._unpacked(self._unpacker, size)
+        self._at += len(data)
+        return data
+
+    def _unpacked(self, unpacker: Unpacker, size: int) -> bytes:
+        try:
+            while not (data := unpacker.take(size)):
+                packed = self._taken(_PACKED)
+                if not packed:
+                    return b""
+                if self._received > self._limits.max_bytes:  # packed so that next to nothing comes out
+                    raise too_large(self.shown, None, self._limits.max_bytes)
+                unpacker.feed(packed)
+        except zlib.error:
+            raise self._unpackable() from None
+        return data
+
+    def _taken(self, size: int) -> bytes:
         """What the response has next, over as many resumed requests as that takes."""
         while True:
             began = time.monotonic()
             try:
-                data: bytes = self._response.read1(size, decode_content=self._packed)
+                data: bytes = self._response.read1(size, decode_content=False)
                 if not data and self.size is not None and self._at < self.size:
                     raise HTTPError  # a clean end before the promised one
-            except DecodeError:
-                raise BadInput(
-                    "damaged_audio", f"{self.shown} is packed and cannot be unpacked; serve it plain."
-                ) from None
             except (HTTPError, OSError) as error:
                 self._resume(error)
                 continue
@@ -190,7 +235,6 @@ class RemoteFile:
             return data
 
     def _count(self, count: int, seconds: float) -> None:
-        self._at += count
         self._received += count
         self._waited += seconds
         self._since_resume += count
@@ -223,9 +267,8 @@ class RemoteFile:
         headers = {"Range": f"bytes={self._position}-"}
         if self._validator:
             headers["If-Range"] = self._validator
-        self._response = response = self._get(self._reference, headers)
-        found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status != 206 or found is None or int(found[1]) != self._position:
+        self._response = response = self._again(headers)
+        if response.status != 206 or _start(response) != self._position or _size(response) not in (None, self.size):
             raise self._interrupted()
         self._at = self._position
 
@@ -239,6 +282,9 @@ class RemoteFile:
             "audio_interrupted", f"The download of {self.shown} broke off and could not go on; try again."
         )
 
+    def _unpackable(self) -> BadInput:
+        return BadInput("damaged_audio", f"{self.shown} is packed and cannot be unpacked; serve it plain.")
+
 
 def _drop(response: urllib3.BaseHTTPResponse) -> None:
     response.close()
@@ -251,59 +297,15 @@ def _validator(headers: urllib3.HTTPHeaderDict) -> str | None:
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 
 
+def _start(response: urllib3.BaseHTTPResponse) -> int | None:
+    """The first byte that a part holds; None if it does not say."""
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
+
+
 def _size(response: urllib3.BaseHTTPResponse) -> int | None:
     if response.status == 206:
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         return int(found[2]) if found and found[2] != "*" else None
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isascii() and length.isdigit() else None
-
-
-def _refused(shown: str, status: int) -> JobError:
-    if status in (404, 410):
-        return BadInput(
-            "audio_not_found", f"{shown} does not exist on its server (status {status}); check the address."
-        )
-    if status in (401, 403):
-        return BadInput(
-            "audio_forbidden",
-            f"The server of {shown} refuses access (status {status}); sign the address anew or check its rights.",
-        )
-    if status == 416:  # no byte 0
-        return BadInput("empty_audio", f"{shown} is empty; check what was uploaded.")
-    if status == 429 or status >= 500:
-        return Unavailable(
-            "audio_server_error", f"The server of {shown} fails at the moment (status {status}); try again later."
-        )
-    return BadInput("audio_refused", f"The server of {shown} answered with status {status}; check the address.")
-
-
-def _forbidden_address(shown: str, error: ForbiddenAddress) -> BadInput:
-    cure = (
-        "set STENOPOOL_AUDIO_ALLOW_PRIVATE=true to allow private networks"
-        if error.allowable
-        else "no recording can be fetched from there"
-    )
-    return BadInput("forbidden_address", f"{shown} leads to host {error.host}, whose address is not allowed; {cure}.")
-
-
-def _unreached(shown: str, error: HTTPError, limits: AudioLimits) -> JobError:
-    if isinstance(error, SSLError):
-        return BadInput(
-            "audio_tls",
-            f"No secure connection to the server of {shown}: check its certificate, or set SSL_CERT_FILE.",
-        )
-    if isinstance(error, ConnectTimeoutError) and not isinstance(error, urllib3.exceptions.NewConnectionError):
-        return BadInput(
-            "audio_timeout",
-            f"The server of {shown} took no connection in {limits.connect_timeout:g} s; check host and port.",
-        )
-    if isinstance(error, ReadTimeoutError):
-        return BadInput(
-            "audio_timeout", f"The server of {shown} sent nothing for {limits.read_timeout:g} s; check that server."
-        )
-    if isinstance(error, EmptyPoolError):
-        return Unavailable("audio_pool_full", f"All connections to the server of {shown} are in use; try again later.")
-    if isinstance(error, urllib3.exceptions.ProtocolError):
-        return Unavailable("audio_interrupted", f"The server of {shown} hung up without an answer; try again.")
-    return BadInput("audio_unreachable", f"The server of {shown} cannot be reached; check host and port.")
+    return int(length) if _LENGTH.fullmatch(length) else None

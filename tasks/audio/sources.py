@@ -12,12 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from tasks.audio.inline import InlineFile
 from tasks.audio.limits import AudioLimits
 from tasks.audio.offload import offloaded
 from tasks.audio.reference import AudioReference
+from tasks.audio.refusals import empty, too_large
 from tasks.audio.remote import RemoteFile
+from tasks.audio.signing import signed
 from tasks.errors import BadInput, Unavailable
 from worker.http import HttpPool
+from worker.objects import ObjectStores
 
 __all__ = ["AudioFile", "LocalFile", "OPENERS", "Surroundings", "open_source"]
 
@@ -41,21 +45,27 @@ class AudioFile(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What an opener may use: the folders of `file:`, the process's HTTP pool, the bounds."""
+    """What an opener may use: the folders of `file:`, the process's HTTP pool and its object stores, the bounds."""
 
     roots: Sequence[Path]
     http: HttpPool
+    stores: ObjectStores
     limits: AudioLimits
 
 
 def open_source(
-    reference: AudioReference, *, roots: Sequence[Path], http: HttpPool, limits: AudioLimits | None = None
+    reference: AudioReference,
+    *,
+    roots: Sequence[Path],
+    http: HttpPool,
+    stores: ObjectStores | None = None,
+    limits: AudioLimits | None = None,
 ) -> AbstractContextManager[AudioFile]:
     """Open the bytes behind a reference; they are read as they are asked for.
 
     Raises `BadInput`, `Unavailable`, also while reading.
     """
-    around = Surroundings(roots=roots, http=http, limits=limits or AudioLimits())
+    around = Surroundings(roots=roots, http=http, stores=stores or ObjectStores(), limits=limits or AudioLimits())
     return OPENERS[reference.scheme](reference, around)
 
 
@@ -132,23 +142,37 @@ def _local(reference: AudioReference, around: Surroundings) -> Iterator[AudioFil
     with closing(offloaded(partial(_opened, reference, around.roots), discard=LocalFile.close)) as file:
         if not file.size:
             raise BadInput("empty_audio", f"{file.shown} is empty; check what was written to it.")
-        if file.size > around.limits.max_bytes:
-            raise too_large(file.shown, file.size, around.limits.max_bytes)
+        _check_size(file, around)
         yield file
 
 
 @contextmanager
 def _remote(reference: AudioReference, around: Surroundings) -> Iterator[AudioFile]:
     with closing(RemoteFile(reference, around.http, around.limits)) as file:
-        if file.size is not None and file.size > around.limits.max_bytes:
-            raise too_large(file.shown, file.size, around.limits.max_bytes)
+        _check_size(file, around)
         yield file
 
 
-def too_large(shown: str, size: int, allowed: int) -> BadInput:
-    return BadInput(
-        "audio_too_large", f"{shown} has {size} bytes; at most {allowed} are allowed: split or compress it."
-    )
+@contextmanager
+def _stored(reference: AudioReference, around: Surroundings) -> Iterator[AudioFile]:
+    sign = partial(signed, reference, around.stores)
+    with closing(RemoteFile(reference, around.http, around.limits, sign)) as file:
+        _check_size(file, around)
+        yield file
+
+
+@contextmanager
+def _inline(reference: AudioReference, around: Surroundings) -> Iterator[AudioFile]:
+    with InlineFile(reference.data, reference.shown) as file:
+        if not file.size:
+            raise empty(file.shown)
+        _check_size(file, around)
+        yield file
+
+
+def _check_size(file: AudioFile, around: Surroundings) -> None:
+    if file.size is not None and file.size > around.limits.max_bytes:
+        raise too_large(file.shown, file.size, around.limits.max_bytes)
 
 
 def _opened(reference: AudioReference, roots: Sequence[Path]) -> LocalFile:
@@ -218,4 +242,11 @@ def _unopened(shown: str, number: int | None, roots: Sequence[Path]) -> BadInput
 
 Opener = Callable[[AudioReference, Surroundings], AbstractContextManager[AudioFile]]
 
-OPENERS: dict[str, Opener] = {"file": _local, "http": _remote, "https": _remote}
+OPENERS: dict[str, Opener] = {
+    "data": _inline,
+    "file": _local,
+    "http": _remote,
+    "https": _remote,
+    "oss": _stored,
+    "s3": _stored,
+}

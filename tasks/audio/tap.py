@@ -2,6 +2,8 @@
 
 import io
 
+from tasks.audio.effort import Effort
+from tasks.audio.offload import give_way
 from tasks.audio.sources import AudioFile
 
 __all__ = ["Tap"]
@@ -15,7 +17,7 @@ class Tap:
 
     FFmpeg would turn our error into "invalid data" or into the end of the file, PyAV would drop what is no
     `Exception`, and with greenlets, which share a thread, PyAV might raise it in another job. It has no `name`, so
-    that FFmpeg guesses nothing from it.
+    that FFmpeg guesses nothing from it. `effort` counts FFmpeg's work, of which waiting for the source is no part.
     """
 
     def __init__(self, file: AudioFile) -> None:
@@ -24,6 +26,8 @@ class Tap:
         self._position = 0
         self._head: bytes | None = None
         self._once = False
+        self._turn = 0
+        self.effort: Effort | None = None
 
     @property
     def head(self) -> bytes:
@@ -102,10 +106,19 @@ class Tap:
         return data
 
     def _fetch(self, size: int, ahead: int = 0) -> bytes:
+        effort = self.effort
+        working = effort is not None and effort.pause()
         try:
+            if effort is not None:
+                effort.check()
             if self._file.seekable() and self._file.tell() != self._position + ahead:
                 self._file.seek(self._position + ahead)
-            return self._file.read(size)
+            data = self._file.read(size)
+            self._turn = give_way(self._turn)
+            return data
         except BaseException as error:  # also a soft time limit or a greenlet's end: check() raises it a moment later
             self._error = error
             return b""
+        finally:
+            if effort is not None and working:
+                effort.resume()

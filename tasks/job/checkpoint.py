@@ -1,7 +1,7 @@
 """A job's finished sentences: what Redis has of them is the checkpoint, what it does not have yet waits here.
 
-From the end of the last one another stream, or another worker, goes on. The job's own thread writes a sentence as it
-comes. While Redis is away it does not try again and again, for the stream must go on: the heartbeat does it then.
+From the end of a channel's last one another stream, or another worker, goes on. The job's own thread writes a sentence
+as it comes. While Redis is away it does not try again and again, for the stream must go on: the heartbeat does it then.
 """
 
 import threading
@@ -44,27 +44,30 @@ class Batch(NamedTuple):
 
 
 class Checkpoint:
-    """Bookkeeping only; safe to use from the job's thread and the heartbeat's."""
+    """Bookkeeping only; safe to use from the job's threads and the heartbeat's."""
 
     def __init__(self, lease: Lease) -> None:
         self.count = 0
         """How many sentences are finished."""
-        self.end_ms = 0
-        """Where the last one ends: from there another stream goes on."""
         self.is_late = False
         """Redis did not take a sentence: the heartbeat is to write what waits."""
         self._lease = lease
         self._all: PackedList[Any] = PackedList()
+        self._ends: dict[int, int] = {}
         self._lock = threading.Lock()
         self._unsaved: list[bytes] = []
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self.count} sentences to {self.end_ms} ms, unsaved {len(self._unsaved)}>"
+        return f"<Checkpoint {self.count} sentences, unsaved {len(self._unsaved)}>"
 
     @property
     def sentences(self) -> list[Any]:
         """All of them, unpacked anew each time: ask once, at the end."""
         return list(self._all)
+
+    def end_ms(self, channel: int = 0) -> int | None:
+        """Where a channel's last sentence ends: from there another stream goes on. None: it has none yet."""
+        return self._ends.get(channel)
 
     def load(self, kept: Iterable[Mapping[str, Any]]) -> None:
         """Begin with what Redis has."""
@@ -106,7 +109,7 @@ class Checkpoint:
     def _note(self, sentence: Mapping[str, Any]) -> None:
         self._all.append(sentence)
         self.count += 1
-        self.end_ms = int(sentence["end_time"])
+        self._ends[int(sentence.get("channel", 0))] = int(sentence["end_time"])
 
 
 def _packed(sentence: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,8 @@ class JobKeys:
         self.events = f"{self.job}:events"
         self.lease = lease_key(job_id)
         self.cancel = cancel_key(job_id)
+        self.callback = f"{self.job}:callback"
 
     def __iter__(self) -> Iterator[str]:
-        """In the order in which the scripts know them, as KEYS[1] to KEYS[5]."""
-        return iter((self.job, self.sentences, self.events, self.lease, self.cancel))
+        """In the order in which the scripts know them, as KEYS[1] to KEYS[6]."""
+        return iter((self.job, self.sentences, self.events, self.lease, self.cancel, self.callback))

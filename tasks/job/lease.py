@@ -35,7 +35,8 @@ redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[2])
 EVENTS_KEPT = 10_000
 """About how many events a job's stream keeps, the newest. The finished sentences are all kept, in the list."""
 
-_EXPIRE = "for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end return 'ok'"
+EXPIRE = "for _, i in ipairs({1, 2, 3, 6}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) end return 'ok'"
+"""The end of a script that writes: every key of the job that lasts lives on, for ARGV[3] seconds."""
 
 
 def fenced(body: str) -> Script:
@@ -43,7 +44,7 @@ def fenced(body: str) -> Script:
 
     ARGV[1] to ARGV[3] are the token, the lease in milliseconds and the keys' time to live in seconds.
     """
-    return Script(_FENCE + body + _EXPIRE)
+    return Script(_FENCE + body + EXPIRE)
 
 
 def event(kind: str, data: str) -> str:

@@ -32,10 +32,12 @@ redis.call('HSET', KEYS[1], 'sent_ms', ARGV[5], 'streams', ARGV[6], 'resumes', A
 class Figures(Protocol):
     """How far a job is, by shape: its meter. Asked in the heartbeat's thread."""
 
-    heard: int
-    streams: int
-    resumes: int
-
+    @property
+    def heard(self) -> int: ...
+    @property
+    def streams(self) -> int: ...
+    @property
+    def resumes(self) -> int: ...
     @property
     def ms(self) -> int: ...
     @property

@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import redis
 
 from tasks.compact import compact
-from tasks.errors import JobError, Unavailable
+from tasks.errors import Unavailable
+from tasks.job.asking import asked
+from tasks.job.callback import Callback, ending, falls_due, kept
 from tasks.job.checkpoint import Checkpoint
 from tasks.job.keys import ENDED, JobKeys
-from tasks.job.lease import GONE, OVER, TAKEN, Lease, event, fenced
+from tasks.job.lease import EXPIRE, GONE, OVER, TAKEN, Lease, event, fenced
 from tasks.job.pulse import Figures, JobPulse
-from worker.script import Call, Script, Value, is_passing
+from worker.script import Call, Script, Value
 from worker.stops import LeaseLost, Stop
 
 QUEUED = Script(f"""
@@ -54,17 +56,19 @@ if not holder then
     redis.call('HSETNX', KEYS[1], 'started_at', moment)
     redis.call('HSET', KEYS[1], 'state', 'running', 'token', ARGV[1], 'worker', ARGV[4])
     if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'audio', ARGV[5]) end
-    redis.call('HDEL', KEYS[1], 'error', 'error_code', 'orphaned_at', 'ended_at')
+    redis.call('HDEL', KEYS[1], 'error', 'error_code', 'orphaned_at', 'ended_at', 'callback', 'callback_error')
+    redis.call('DEL', KEYS[6])
+    {kept(7)}
     if fruitless <= tonumber(ARGV[6]) and redis.call('HEXISTS', KEYS[1], 'waiting_since') == 0 then
         {event("'state'", RUNNING)}
     end
 end
 redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[2])
-for _, i in ipairs({{1, 2, 3, 5}}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+for _, i in ipairs({{1, 2, 3, 5, 6}}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 return {{'claimed', moment, redis.call('LLEN', KEYS[2]), redis.call('EXISTS', KEYS[5]),
     unpack(redis.call('HMGET', KEYS[1],
         'attempts', 'fruitless', 'resumes', 'streams', 'sent_ms', 'duration_ms', 'started_at', 'queued_at',
-        'waiting_since', 'place', 'cuts'))}}
+        'waiting_since', 'place', 'cuts', 'heard_out'))}}
 """)
 """Takes the lease, unless the job has ended or somebody holds it. Its own second sending finds what the first did.
 
@@ -80,7 +84,7 @@ NOTE = fenced("redis.call('HSET', KEYS[1], unpack(ARGV, 4))")
 WAITS = fenced(f"""
 if redis.call('HSETNX', KEYS[1], 'waiting_since', redis.call('TIME')[1]) == 1 then {event("'state'", "ARGV[4]")} end
 """)
-"""Tells, once, that a job waits for the account's quota."""
+"""Tells, once, that a job waits, such as for the account's quota."""
 
 GOES = fenced(f"""
 if redis.call('HDEL', KEYS[1], 'waiting_since', 'place') > 0 then {event("'state'", "ARGV[4]")} end
@@ -90,8 +94,10 @@ if redis.call('HDEL', KEYS[1], 'waiting_since', 'place') > 0 then {event("'state
 LEAVE = fenced(f"""
 if redis.call('LLEN', KEYS[2]) < tonumber(ARGV[6]) then return 'gone' end
 if ARGV[4] ~= '' then {event("'state'", "ARGV[4]")} end
-redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+{kept(9)}
+redis.call('HSET', KEYS[1], unpack(ARGV, rest))
 if ARGV[5] == 'ended' then
+    {falls_due("ARGV[7]", "ARGV[8]")}
     redis.call('DEL', KEYS[5])
     redis.call('HDEL', KEYS[1], 'waiting_since', 'place')
 end
@@ -103,16 +109,18 @@ if ARGV[5] == 'unbegun' then less('attempts') end
 redis.call('DEL', KEYS[4])
 """)
 """Ends the lease and says in which state the job is left: `ended`; `again`; `spared`, if nothing went wrong and the try
-is not counted as one in vain; or `unbegun`, if it counts for nothing. Tells no event if it is given none."""
+is not counted as one in vain; or `unbegun`, if it counts for nothing. Tells no event if it is given none.
+
+With the job's end its callback is due: there is no moment between the two."""
 
 RESTORE = Script(f"""
 local known = redis.call('EXISTS', KEYS[1], KEYS[4]) > 0
 if known and redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 'taken' end
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+{kept(5)}
+redis.call('HSET', KEYS[1], unpack(ARGV, rest))
 redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[2])
 {event("'state'", "ARGV[4]")}
-for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
-return 'ok'
+{EXPIRE}
 """)
 """Makes the record anew in a Redis that has lost it, unless somebody else has begun the job there meanwhile."""
 
@@ -142,6 +150,8 @@ class Claimed:
     """Where it stood in line."""
     cuts: int = 0
     """Streams that were cut since the last new sentence, and forgiven."""
+    heard_out: frozenset[int] = frozenset()
+    """Channels that have been streamed to their end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,8 +183,11 @@ class JobRecord:
         LeaseLost: somebody else has taken the job over.
     """
 
-    def __init__(self, client: "redis.Redis", job_id: str, *, ttl: int, lease: float) -> None:
+    def __init__(
+        self, client: "redis.Redis", job_id: str, *, ttl: int, lease: float, callback: Callback | None = None
+    ) -> None:
         self.job_id = job_id
+        self._wish = callback.wish() if callback else ()
         self._client = client
         self.keys = JobKeys(job_id)
         self._ttl = ttl
@@ -198,7 +211,7 @@ class JobRecord:
 
         After so many tries in vain nobody is told that it runs: it is taken only to be ended.
         """
-        kind, *rest = self._run(self.lease.call(CLAIM, worker, audio, most_tries))
+        kind, *rest = self._run(self.lease.call(CLAIM, worker, audio, most_tries, len(self._wish), *self._wish))
         if kind == b"ended":
             return _over(*rest)
         if kind == b"held":
@@ -209,7 +222,7 @@ class JobRecord:
         self._fields = {"audio": audio, "worker": worker, "attempts": claimed.attempt, "started_at": begun}
         if claimed.kept:
             self.checkpoint.load(
-                json.loads(one) for one in _asked(lambda: self._client.lrange(self.keys.sentences, 0, -1))
+                json.loads(one) for one in asked(lambda: self._client.lrange(self.keys.sentences, 0, -1))
             )
         return claimed
 
@@ -268,17 +281,17 @@ class JobRecord:
         told = {"state": "queued", "error_code": code, "error": sentence}
         self._leave("again" if counted else "unbegun", told)
 
-    def waits(self) -> None:
-        """Tell, once, those who follow that the job waits for quota. Raises LeaseLost only: it is not needed."""
+    def waits(self, what: str = "quota") -> None:
+        """Tell, once, those who follow that the job waits, and for what. Raises LeaseLost only: it is not needed."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._tell_of_quota(WAITS, "waiting for quota")
+            self._tell_of_waiting(WAITS, f"waiting for {what}")
 
     def goes(self) -> None:
         """Tell them that it waits no longer. As `waits`."""
         if self._is_waiting:
             self._is_waiting = False
-            self._tell_of_quota(GOES, "running")
+            self._tell_of_waiting(GOES, "running")
 
     def cut(self, cuts: int) -> None:
         """Note that so many streams were cut and forgiven since the last new sentence. Raises LeaseLost only."""
@@ -290,20 +303,33 @@ class JobRecord:
         self.waits()
         self._leave("unbegun", {}, state="queued", place=place)
 
+    def postponed(self) -> None:
+        """Leave the job until another, which does the same work, has ended. The try counts for nothing."""
+        self.waits("another job")
+        self._leave("unbegun", {}, state="queued")
+
+    def heard_out(self, channels: Iterable[int]) -> None:
+        """Note which channels have been streamed to their end."""
+        self.note(heard_out=" ".join(map(str, sorted(channels))))
+
     def handed_back(self) -> None:
         """Leave the job to another worker, who goes on at once. Nothing went wrong, so this try is not counted."""
         self._leave("spared", {"state": "queued"})
 
-    def _tell_of_quota(self, script: Script, state: str) -> None:
+    def _tell_of_waiting(self, script: Script, state: str) -> None:
         with suppress(Unavailable):
             self._write(lambda: self.lease.call(script, _json({"state": state})))
 
     def _leave(self, how: str, told: Mapping[str, Value], **fields: Value) -> None:
         self.save()
         moment = "ended_at" if told.get("state") in ENDED else "queued_at"
-        pairs = _flat({**told, moment: time.time(), **self._figures(), **fields})
+        now = time.time()
+        callback: tuple[Value, ...] = ("", "", 0)
+        if how == "ended" and self._wish:
+            callback = (*ending(self.job_id, told, now), len(self._wish), *self._wish)
+        pairs = _flat({**told, moment: now, **self._figures(), **fields})
         event = _json(told) if told else ""
-        self._write(lambda: self.lease.call(LEAVE, event, how, self.checkpoint.count, *pairs))
+        self._write(lambda: self.lease.call(LEAVE, event, how, self.checkpoint.count, *callback, *pairs))
 
     def _write(self, call: Callable[[], Call]) -> None:
         while not self._answered(call()):
@@ -318,7 +344,7 @@ class JobRecord:
             self.checkpoint.replay()
             told = {"state": "running", "attempt": self._fields["attempts"]}
             fields = _flat({"state": "running", "token": self.lease.token, **self._fields})
-            answer = self._run(self.lease.call(RESTORE, _json(told), *fields))
+            answer = self._run(self.lease.call(RESTORE, _json(told), len(self._wish), *self._wish, *fields))
             if answer != TAKEN:
                 return False
         if answer == TAKEN:
@@ -326,27 +352,12 @@ class JobRecord:
         return True
 
     def _run(self, call: Call) -> Any:
-        return _asked(lambda: call.run(self._client))
-
-
-def _asked(ask: Callable[[], Any]) -> Any:
-    """What Redis answers. Raises JobError."""
-    try:
-        return ask()
-    except redis.RedisError as error:
-        raise _as_job_error(error) from None
-
-
-def _as_job_error(error: redis.RedisError) -> JobError:
-    kind = type(error).__name__
-    if not is_passing(error):
-        return JobError("redis_refused", f"Redis refuses the job's record ({kind}); look at its rights and its keys.")
-    return Unavailable("redis_unavailable", f"Redis did not take the job's record ({kind}); the job is tried again.")
+        return asked(lambda: call.run(self._client))
 
 
 def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Claimed:
     attempt, fruitless, resumes, streams, sent_ms = (int(field or 0) for field in fields[:5])
-    duration_ms, started_at, queued_at, waiting_since, place, cuts = fields[5:]
+    duration_ms, started_at, queued_at, waiting_since, place, cuts, heard_out = fields[5:]
     return Claimed(
         attempt=attempt,
         fruitless=fruitless,
@@ -362,6 +373,7 @@ def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Cl
         is_waiting=waiting_since is not None,
         place=(place or b"").decode(),
         cuts=int(cuts or 0),
+        heard_out=frozenset(map(int, (heard_out or b"").split())),
     )
 
 

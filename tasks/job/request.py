@@ -5,19 +5,27 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.checks import check_json, sentence
 from tasks.errors import BadInput
+from tasks.job.callback import check_address
 
 DEFAULT_MODEL = "paraformer-realtime-v2"
 
-NOT_YET = ("start_ms", "end_ms", "formats", "callback_url", "idempotency_key")
-"""Options of the interface that this version does not carry out yet; asking for one is refused, never ignored."""
+LONGEST_KEY = 255
+"""Characters of an `idempotency_key`."""
 
-
-MOST_BYTES = 64 * 1024
-"""How large `metadata` and `parameters` may be, as JSON: they come back in the result and stay in Redis."""
-
-LONGEST_NAME = 80
-"""Characters of an option's name that a sentence repeats."""
+WORK = {
+    "model",
+    "language_hints",
+    "vocabulary_id",
+    "phrase_id",
+    "parameters",
+    "start_ms",
+    "end_ms",
+    "channels",
+    "formats",
+}
+"""Options that decide on the transcript."""
 
 OURS = ("format", "sample_rate")
 """Vendor parameters that follow from how we send the audio."""
@@ -36,7 +44,7 @@ class JobRequest(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     pace: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     start_ms: int | None = Field(None, ge=0)
-    end_ms: int | None = Field(None, ge=0)
+    end_ms: int | None = Field(None, gt=0)
     channels: Literal["mix", "split"] = "mix"
     formats: list[Literal["txt", "srt", "vtt", "tsv"]] = Field(default_factory=list)
     live: bool = False
@@ -44,12 +52,17 @@ class JobRequest(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     account: str | None = Field(None, min_length=1, max_length=40)
     tenant: str = Field("", max_length=64)
-    idempotency_key: str | None = None
+    idempotency_key: str | None = Field(None, min_length=1, max_length=LONGEST_KEY)
+    deduplicate: bool = False
 
     @property
     def sample_rate(self) -> int:
         """Hertz that the model hears: 8000 for the models of telephone audio, else 16000 (the service's model list)."""
         return 8000 if "-8k-" in self.model else 16000
+
+    def work(self) -> str:
+        """What decides on the transcript, apart from the audio: requests that are alike in this do the same work."""
+        return json.dumps(self.model_dump(include=WORK), sort_keys=True)
 
     def wire_parameters(self) -> dict[str, Any]:
         """The vendor's `parameters` of run-task: ours, overlaid with what the job asked for."""
@@ -72,7 +85,7 @@ class JobRequest(BaseModel):
         """The request in a task's arguments.
 
         Raises:
-            BadInput: an option is unknown, missing, of the wrong type, out of range or not carried out yet.
+            BadInput: an option is unknown, missing, of the wrong type or out of range.
         """
         if len(args) > 1:
             raise BadInput(
@@ -83,43 +96,19 @@ class JobRequest(BaseModel):
         try:
             request = cls(**dict(zip(["audio"], args, strict=False)), **options)
         except ValidationError as error:
-            raise BadInput("bad_request", _sentence(error)) from None
-        return request._carried_out()
+            raise BadInput("bad_request", sentence(error, cls)) from None
+        request._check()
+        return request
 
-    def _carried_out(self) -> "JobRequest":
-        _check_json("metadata", self.metadata)
-        _check_json("parameters", self.parameters)
+    def _check(self) -> None:
+        if self.callback_url is not None:
+            check_address(self.callback_url)
+        check_json("metadata", self.metadata)
+        check_json("parameters", self.parameters)
         for name in OURS:
             if name in self.parameters:
                 raise BadInput(
                     "bad_request", f"parameters.{name} cannot be set: audio of any format is converted; leave it out."
                 )
-        asked = [name for name in NOT_YET if getattr(self, name) not in (None, [])]
-        if self.channels != "mix":
-            asked.append("channels='split'")
-        if asked:
-            raise BadInput("unsupported_option", f"{asked[0]} is not supported by this version; leave it out.")
-        return self
-
-
-def _check_json(name: str, value: dict[str, Any]) -> None:
-    """Refuse now what would break the result, or the request to the service, after the audio was paid for."""
-    try:
-        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
-    except (TypeError, ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
-        raise BadInput("bad_request", f"{name} is not valid: it must be plain JSON.") from None
-    if size > MOST_BYTES:
-        raise BadInput("bad_request", f"{name} is {size} bytes as JSON; at most {MOST_BYTES} are allowed.")
-
-
-def _sentence(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name = ascii(".".join(str(part) for part in problem["loc"]))[1:-1][:LONGEST_NAME]
-    if not name:
-        return "The name of an option is not valid: it must be plain text."
-    if problem["type"] == "extra_forbidden":
-        known = ", ".join(option for option in JobRequest.model_fields if option not in NOT_YET)
-        return f"{name} is not an option of this task; the options are {known}."
-    if problem["type"] == "missing":
-        return f"{name} is missing; give it as the first argument."
-    return f"{name} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+        if self.start_ms is not None and self.end_ms is not None and self.end_ms <= self.start_ms:
+            raise BadInput("bad_request", f"end_ms={self.end_ms} must be more than start_ms={self.start_ms}.")

@@ -68,6 +68,11 @@ class Timeline:
         return Sentence(begin_time=begin, end_time=end, text=heard.text.strip(), channel=self._channel, words=words)
 
 
+def in_time_order(sentences: Iterable[Sentence]) -> list[Sentence]:
+    """Of channels that were heard side by side: as they were spoken."""
+    return sorted(sentences, key=lambda sentence: (sentence["begin_time"], sentence["channel"]))
+
+
 def joined(sentences: Iterable[Sentence]) -> str:
     """The text of a whole transcript; a space between sentences, but none beside Chinese or Japanese."""
     text = ""

@@ -15,7 +15,8 @@ Act = Callable[[JobRecord, str], None]
 
 
 def result(text: str) -> dict[str, Any]:
-    return {"text": text, "duration_ms": 2000}
+    sentence = {"begin_time": 0, "end_time": 2000, "text": text, "channel": 0, "words": []}
+    return {"text": text, "duration_ms": 2000, "sentences": [sentence]}
 
 
 def record_of(client: redis.Redis, job_id: str = "j") -> JobRecord:

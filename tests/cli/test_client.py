@@ -1,14 +1,12 @@
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import redis
 from celery import Celery
 
-from cli.client import Client, Job, name_of, online, reference
+from cli.client import Client, Job, name_of, online
 from config.queues import QUEUES
 from config.settings import settings
 
@@ -88,34 +86,6 @@ def test_the_workers_that_answer_are_named(app: Celery, steno: Client, hire: Cal
 
 def test_no_worker_is_an_empty_list(steno: Client) -> None:
     assert steno.workers() == []
-
-
-@pytest.mark.parametrize(
-    "text", ["https://host/a.mp3", "s3://bucket/a", "file:/a/b.wav", "file:///a", "data:audio/wav;base64,UklG"]
-)
-def test_what_has_a_scheme_stays_as_it_is(text: str) -> None:
-    assert reference(text) == text
-
-
-def test_a_path_becomes_an_absolute_file_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my call.wav").touch()
-    monkeypatch.chdir(tmp_path)
-    assert reference("my call.wav") == f"{tmp_path.resolve().as_uri()}/my%20call.wav"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("none.wav", "there is no file none.wav"),
-        ("/no/such/file", "there is no file"),
-        (".", "is a folder"),
-        ("", "there is no file"),
-    ],
-)
-def test_a_path_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(click.BadParameter, match=said):
-        reference(text)
 
 
 @pytest.mark.parametrize(

@@ -192,4 +192,5 @@ def test_which_references_a_worker_takes_is_said(loaded: Callable[..., Settings]
     assert "STENOPOOL_AUDIO_ROOTS" in check_audio(loaded())
     (tmp_path / "a").mkdir()
     roots = f"{tmp_path}:{tmp_path / 'a'}"
-    assert check_audio(loaded(STENOPOOL_AUDIO_ROOTS=roots)) == f"https: and files under {tmp_path}, {tmp_path / 'a'}"
+    folders = f"{tmp_path}, {tmp_path / 'a'}"
+    assert check_audio(loaded(STENOPOOL_AUDIO_ROOTS=roots)) == f"https:, s3:, oss:, data:, files under {folders}"

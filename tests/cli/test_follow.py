@@ -1,21 +1,17 @@
 import io
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 from rich.console import Console
-from rich.progress import Progress
 
 from cli import follow
 from cli.client import Client, Job
-from cli.follow import Line
 from config.settings import settings
 from tasks.job.record import JobRecord
-from tasks.job.view import JobView
 from tests.cli.conftest import PATIENCE, record_of, result, taken, transcribed
 
 JOB = Job("j", "https://host/call.mp3", "call.mp3")
@@ -46,161 +42,12 @@ def record(client: redis.Redis) -> JobRecord:
 
 
 @pytest.fixture
-def progress() -> Progress:
-    """The rows as they would be drawn, undrawn."""
-    return Progress(console=console(io.StringIO()), auto_refresh=False)
-
-
-@pytest.fixture
-def line(client: redis.Redis, progress: Progress) -> Line:
-    return Line(JOB, JobView(client, "j"), progress)
-
-
-@pytest.fixture
 def steno(start_app: Callable[..., Celery], client: redis.Redis) -> Client:
     return Client(start_app(), client, settings())
 
 
-def said(progress: Progress) -> str:
-    return str(progress.tasks[0].fields["said"])
-
-
-# -- one line ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_line_of_a_job_without_a_record_is_queued(line: Line, progress: Progress) -> None:
-    line.refresh()
-    (row,) = progress.tasks
-    assert (row.description, row.completed, row.total) == ("call.mp3", 0, None)
-    assert row.fields == {"said": "queued", "seconds": "0.0 s", "speed": ""} and not line.ended
-
-
-def test_a_line_shows_how_much_of_the_recording_was_sent(line: Line, record: JobRecord, progress: Progress) -> None:
-    taken(record).note(progress_ms=1500)
-    line.refresh()
-    assert (progress.tasks[0].total, progress.tasks[0].fields["seconds"]) == (None, "1.5 s")
-
-    record.note(duration_ms=2000)
-    line.refresh()
-    assert (progress.tasks[0].completed, progress.tasks[0].total) == (1500, 2000)
-    assert progress.tasks[0].fields["seconds"] == "1.5/2.0 s"
-
-
-def test_a_line_shows_the_newest_text(line: Line, record: JobRecord, progress: Progress) -> None:
-    taken(record)
-    line.refresh()
-    assert said(progress) == "running"
-    record.partial({"text": "good mor"})
-    line.refresh()
-    assert said(progress) == "good mor"
-    record.final({"text": "Good morning.", "end_time": 9})
-    line.refresh()
-    assert said(progress) == "Good morning."
-
-
-def test_of_a_long_text_the_end_is_shown(line: Line, record: JobRecord, progress: Progress) -> None:
-    taken(record)
-    record.final({"text": "x" + "y" * follow.WIDTH, "end_time": 9})
-    line.refresh()
-    assert said(progress) == "y" * follow.WIDTH
-
-
-def test_a_line_of_a_job_that_will_be_tried_again_says_why(line: Line, record: JobRecord, progress: Progress) -> None:
-    taken(record)
-    record.final({"text": "Good morning.", "end_time": 9})
-    record.waiting("server_fault", "The service has a fault.")
-    line.refresh()
-    assert said(progress) == "queued: The service has a fault." and not line.ended
-
-
-@pytest.mark.parametrize("text", ["", "Good morning."])
-def test_a_line_of_a_job_that_waits_for_quota_says_so_until_it_goes_on(
-    line: Line, record: JobRecord, progress: Progress, text: str
-) -> None:
-    taken(record)
-    if text:
-        record.final({"text": text, "end_time": 9})
-    record.waits()
-    line.refresh()
-    assert said(progress) == follow.WAITS and not line.ended
-    record.goes()
-    line.refresh()
-    assert said(progress) == (text or "running")
-
-
-def test_so_does_one_of_a_job_that_has_gone_back_to_the_queue(
-    line: Line, record: JobRecord, progress: Progress
-) -> None:
-    taken(record).not_begun("default 1.5")
-    line.refresh()
-    assert said(progress) == follow.WAITS and line.state == "queued"
-
-
-def test_why_the_last_attempt_failed_is_more_than_that_it_waited(
-    line: Line, record: JobRecord, progress: Progress
-) -> None:
-    taken(record).waits()
-    record.waiting("server_fault", "The service has a fault.")
-    line.refresh()
-    assert said(progress) == "queued: The service has a fault."
-
-
-def test_a_job_that_ended_while_it_waited_waits_no_more(line: Line, record: JobRecord, progress: Progress) -> None:
-    taken(record).waits()
-    record.cancelled()
-    line.refresh()
-    assert said(progress) == "cancelled" and line.ended
-
-
-@pytest.mark.parametrize("end", ["succeeded", "failed"])
-def test_a_line_of_an_ended_job_is_read_no_more(
-    line: Line, record: JobRecord, progress: Progress, client: redis.Redis, end: str
-) -> None:
-    taken(record)
-    if end == "succeeded":
-        record.succeeded(result("one"))
-    else:
-        record.failed("not_audio", "It is not audio.")
-    line.refresh()
-    assert line.ended and said(progress).startswith(end)
-
-    client.flushdb()
-    line.refresh()
-    assert line.ended and line.fields["state"] == end
-
-
-def test_the_speed_is_of_audio_against_the_time_it_took(
-    line: Line, record: JobRecord, progress: Progress, client: redis.Redis
-) -> None:
-    taken(record).succeeded({"text": "", "duration_ms": 30_000})
-    client.hset("stenopool:job:{j}", mapping={"started_at": 100.0, "ended_at": 110.0})
-    line.refresh()
-    assert progress.tasks[0].fields["speed"] == "×3.0"
-
-
-def test_the_speed_of_a_running_job_is_that_so_far(
-    line: Line, record: JobRecord, progress: Progress, client: redis.Redis
-) -> None:
-    taken(record).note(progress_ms=10_000)
-    client.hset("stenopool:job:{j}", "started_at", time.time() - 10)
-    line.refresh()
-    assert 0.5 <= float(progress.tasks[0].fields["speed"].removeprefix("×")) <= 1.0
-
-
-def test_clocks_that_disagree_show_no_speed(
-    line: Line, record: JobRecord, progress: Progress, client: redis.Redis
-) -> None:
-    taken(record).note(progress_ms=1000)
-    client.hset("stenopool:job:{j}", "started_at", time.time() + 1000)
-    line.refresh()
-    assert progress.tasks[0].fields["speed"] == ""
-
-
-# -- following ---------------------------------------------------------------------------------------------------------
-
-
 def test_nothing_to_follow_ends_at_once(steno: Client) -> None:
-    assert follow.follow(steno, [], console(io.StringIO())) == []
+    assert list(follow.follow(steno, [], console(io.StringIO()), total=0)) == []
 
 
 def test_jobs_are_followed_until_all_have_ended(steno: Client, client: redis.Redis) -> None:
@@ -217,7 +64,7 @@ def test_jobs_are_followed_until_all_have_ended(steno: Client, client: redis.Red
 
     writer = threading.Thread(target=work, daemon=True)
     writer.start()
-    lines = follow.follow(steno, jobs, console(screen, live=True))
+    lines = list(follow.follow(steno, jobs, console(screen, live=True), total=3))
     writer.join(PATIENCE)
 
     assert screen.shown.is_set()
@@ -255,7 +102,7 @@ def test_a_job_that_waits_long_without_any_worker_is_explained_once(
 
     writer = threading.Thread(target=work, daemon=True)
     writer.start()
-    (line,) = follow.follow(steno, [JOB], console(screen))
+    (line,) = follow.follow(steno, [JOB], console(screen), total=1)
     writer.join(PATIENCE)
 
     assert line.fields["state"] == "succeeded"
@@ -268,7 +115,7 @@ def test_a_job_that_waits_while_a_worker_answers_is_not_explained(
     record.queued("https://host/call.mp3")
     screen, staffed = Screen(), Staffed(start_app(), client, settings())
 
-    (line,) = follow.follow(staffed, [JOB], console(screen))
+    (line,) = follow.follow(staffed, [JOB], console(screen), total=1)
 
     assert (line.fields["state"], staffed.asked) == ("succeeded", 1)
     assert "No worker" not in screen.getvalue()
@@ -287,7 +134,61 @@ def test_a_job_that_has_begun_is_never_a_reason_to_ask_for_workers(
 
     writer = threading.Thread(target=work, daemon=True)
     writer.start()
-    follow.follow(staffed, [JOB], console(screen, live=True))
+    list(follow.follow(staffed, [JOB], console(screen, live=True), total=1))
     writer.join(PATIENCE)
 
     assert staffed.asked == 0
+
+
+class Desk:
+    """Gives out jobs one by one, and knows which."""
+
+    def __init__(self, count: int) -> None:
+        self.given: list[str] = []
+        self._count = count
+
+    def __iter__(self) -> Iterator[Job]:
+        for number in range(self._count):
+            self.given.append(f"j{number}")
+            yield Job(f"j{number}", "https://host/x", f"{number}.wav")
+
+
+def test_no_more_jobs_are_taken_than_may_be_unfinished(steno: Client, client: redis.Redis) -> None:
+    assert follow.MOST == 100
+    desk = Desk(5)
+    for number in range(5):
+        transcribed(record_of(client, f"j{number}"), "https://host/x")
+    held = []
+    for line in follow.follow(steno, desk, console(io.StringIO()), total=5, most=2):
+        held.append(len(desk.given))
+        assert line.job.id == f"j{len(held) - 1}"
+    assert held == [2, 2, 4, 4, 5]
+
+
+def test_one_that_hangs_holds_up_those_after_it_only_where_their_order_matters(
+    steno: Client, client: redis.Redis
+) -> None:
+    slow = taken(record_of(client, "j0"), "https://host/x")
+    for number in (1, 2, 3):
+        transcribed(record_of(client, f"j{number}"), "https://host/x")
+    ended = []
+    for line in follow.follow(steno, Desk(4), console(io.StringIO()), total=4, most=2, in_order=False):
+        ended.append(line.job.id)
+        if len(ended) == 3:
+            slow.succeeded(result("x"))
+    assert ended == ["j1", "j2", "j3", "j0"]
+
+
+def test_a_job_that_has_been_yielded_is_let_go(steno: Client, client: redis.Redis) -> None:
+    transcribed(record_of(client, "j0"), "https://host/x")
+    taken(record_of(client, "j1"), "https://host/x")
+    lines = follow.follow(steno, Desk(2), console(io.StringIO()), total=2)
+    assert next(lines).job.id == "j0"
+    lines.close()
+
+
+def test_as_many_jobs_as_may_be_unfinished_end_like_any(steno: Client, client: redis.Redis) -> None:
+    for number in range(2):
+        transcribed(record_of(client, f"j{number}"), "https://host/x")
+    lines = follow.follow(steno, Desk(2), console(io.StringIO()), total=2, most=2)
+    assert [line.job.id for line in lines] == ["j0", "j1"]

@@ -14,8 +14,7 @@ from celery import Celery
 from click.testing import CliRunner, Result
 
 from cli import main as module
-from cli.client import Client, Job
-from cli.main import cli, deliver, main, to_stdout
+from cli.main import cli, main
 from config.queues import BULK, INTERACTIVE, QUEUE
 from config.settings import settings
 from emulator.background import BackgroundEmulator
@@ -25,6 +24,11 @@ from tests.cli.conftest import PATIENCE, record_of, result, taken, transcribed
 
 Start = Callable[..., Celery]
 Hire = Callable[..., Any]
+
+
+def compact(value: Any) -> str:
+    """A line of JSON as a worker writes it."""
+    return json.dumps(value, separators=(",", ":")) + "\n"
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +47,8 @@ def record(client: redis.Redis) -> JobRecord:
     return record_of(client)
 
 
-def stenopool(*words: str) -> Result:
-    return CliRunner().invoke(cli, words)
+def stenopool(*words: str, given: str = "") -> Result:
+    return CliRunner().invoke(cli, words, input=given)
 
 
 def refused(record: JobRecord, audio: str) -> None:
@@ -81,7 +85,7 @@ def test_several_json_results_are_a_line_each(app: Celery, hire: Hire) -> None:
     assert [json.loads(line) for line in done.stdout.splitlines()] == [result("b.wav"), result("a.wav")]
 
 
-@pytest.mark.parametrize(("form", "content"), [("txt", "a.wav\n"), ("json", '{"text":"a.wav","duration_ms":2000}\n')])
+@pytest.mark.parametrize(("form", "content"), [("txt", "a.wav\n"), ("json", compact(result("a.wav")))])
 def test_results_can_go_to_a_folder_that_is_made(
     app: Celery, hire: Hire, tmp_path: Path, form: str, content: str
 ) -> None:
@@ -111,6 +115,9 @@ def test_a_failed_recording_is_a_sentence_and_an_exit_code_and_the_others_are_gi
         (["--language", "en", "--language", "de"], {"language_hints": ["en", "de"]}),
         (["--tenant", "acme"], {"tenant": "acme"}),
         (["--account", "second"], {"account": "second"}),
+        (["--start", "1:30"], {"start_ms": 90_000}),
+        (["--start", "0", "--end", "00:01:30.5"], {"start_ms": 0, "end_ms": 90_500}),
+        (["--channels", "split"], {"channels": "split"}),
     ],
 )
 def test_only_what_was_asked_for_is_sent(app: Celery, hire: Hire, words: list[str], sent: dict[str, Any]) -> None:
@@ -139,6 +146,13 @@ def test_a_job_goes_to_the_queue_that_was_asked_for(app: Celery, hire: Hire, wor
         (["--pace", "101", "https://host/a.wav"], "--pace"),
         (["--format", "doc", "https://host/a.wav"], "--format"),
         (["--queue", "celery", "https://host/a.wav"], "--queue"),
+        (["--start", "soon", "https://host/a.wav"], "'soon' is no place in a recording"),
+        (["--start", "9", "--end", "9", "https://host/a.wav"], "--end must be later than --start"),
+        (["--end", "0", "https://host/a.wav"], "--end must be later than --start"),
+        (["--channels", "left", "https://host/a.wav"], "--channels"),
+        (["--jobs", "0", "https://host/a.wav"], "--jobs"),
+        (["--format", "txt", "--format", "srt", "https://host/a.wav"], "give a folder with -o"),
+        (["."], "there is no recording in ."),
         ([], "REF"),
     ],
 )
@@ -150,28 +164,72 @@ def test_a_mistake_on_the_command_line_is_said_before_anything_is_sent(
     assert client.keys() == []
 
 
-class Interrupted(Client):
-    """Whose user presses Ctrl-C as soon as a job is looked at."""
-
-    def view(self, job_id: str) -> Any:
-        raise KeyboardInterrupt
+SRT = "1\n00:00:00,000 --> 00:00:02,000\n{}\n\n"
 
 
-def test_who_interrupts_learns_how_to_come_back(
-    app: Celery, client: redis.Redis, capsys: pytest.CaptureFixture[str]
-) -> None:
-    jobs = [Job("j1", "https://host/a", "a"), Job("j2", "https://host/b", "b")]
-    with pytest.raises(SystemExit) as end:
-        deliver(Interrupted(app, client, settings()), jobs, to_stdout("txt", headed=True))
-    assert end.value.code == 130
-    assert "The jobs go on. Come back with: stenopool watch j1; stenopool watch j2" in capsys.readouterr().err
+def test_captions_have_headings_like_texts(app: Celery, hire: Hire) -> None:
+    hire(app)
+    done = stenopool("transcribe", "--format", "srt", "https://host/b.wav", "https://host/a.wav")
+    assert done.stdout == "== b.wav\n" + SRT.format("b.wav") + "== a.wav\n" + SRT.format("a.wav")
+
+
+def test_references_can_come_from_stdin(app: Celery, hire: Hire) -> None:
+    hire(app)
+    done = stenopool("transcribe", "-", given="https://host/b.wav\n\nhttps://host/a.wav\n")
+    assert (done.exit_code, done.stdout) == (0, "== b.wav\nb.wav\n== a.wav\na.wav\n")
+
+
+def test_of_many_on_stdin_the_transcripts_are_told_and_nothing_else(app: Celery, hire: Hire) -> None:
+    hire(app)
+    done = stenopool("transcribe", "-", given="".join(f"https://host/{number}.wav\n" for number in range(21)))
+    assert done.stdout == "".join(f"== {number}.wav\n{number}.wav\n" for number in range(21))
+    assert ": job " not in done.stderr
+
+
+def test_the_same_command_again_sends_nothing_that_is_done(app: Celery, hire: Hire, tmp_path: Path) -> None:
+    for name in ("a.wav", "x/a.wav", "x/b.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    worker = hire(app)
+    command = ("transcribe", "--format", "txt", "--format", "srt", "-o", str(tmp_path / "out"), str(tmp_path / "in"))
+
+    assert stenopool(*command).exit_code == 0
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {".stenopool.jsonl", "a.wav.txt", "a.wav.srt", "x/a.wav.txt", "x/a.wav.srt"}
+
+    again = stenopool(*command)
+    assert (again.exit_code, again.stdout) == (0, "") and "2 of 2 were done before." in again.stderr
+    assert len(worker.messages) == 2
+
+
+def test_a_recording_that_failed_is_tried_again_by_the_same_command(app: Celery, hire: Hire, tmp_path: Path) -> None:
+    worker = hire(app, refused)
+    command = ("transcribe", "-o", str(tmp_path), "https://host/a.wav", "https://host/b.txt")
+    assert [stenopool(*command).exit_code for _ in range(2)] == [1, 1]
+    assert [message.payload[0][0] for message in worker.messages].count("https://host/b.txt") == 2
+    assert len({message.headers["id"] for message in worker.messages}) == 3
+
+
+def test_of_many_recordings_not_each_one_is_told_about(app: Celery, hire: Hire, tmp_path: Path) -> None:
+    hire(app, refused)
+    (tmp_path / "list").write_text("".join(f"https://host/{n}.wav\n" for n in range(30)) + "https://host/bad.txt\n")
+    done = stenopool("transcribe", "-o", str(tmp_path / "out"), "--jobs", "7", f"@{tmp_path / 'list'}")
+    assert done.exit_code == 1 and len(list((tmp_path / "out").glob("*.txt"))) == 30
+    assert "bad.txt: It is not audio." in done.stderr and "31 of 31 done 1 failed" in " ".join(done.stderr.split())
+    assert len(done.stderr.splitlines()) < 5
 
 
 # -- watch and status --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("form", "given_out"), [("txt", "Hello.\n"), ("json", '{"text":"Hello.","duration_ms":2000}\n')]
+    ("form", "given_out"),
+    [
+        ("txt", "Hello.\n"),
+        ("json", compact(result("Hello."))),
+        ("vtt", "WEBVTT\n\n1\n00:00:00.000 --> 00:00:02.000\nHello.\n\n"),
+        ("tsv", "start\tend\ttext\n0\t2000\tHello.\n"),
+    ],
 )
 def test_a_job_that_another_client_sent_can_be_watched(
     app: Celery, record: JobRecord, form: str, given_out: str
@@ -394,9 +452,3 @@ def test_python_m_cli_is_the_console_script(
     with pytest.raises(SystemExit) as end:
         runpy.run_module("cli", run_name="__main__")
     assert end.value.code == 0 and "Turn audio references into transcripts." in capsys.readouterr().out
-
-
-def test_a_sentence_of_failure_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        module.fail("no [bold] here [/]", code=3)
-    assert end.value.code == 3 and "no [bold] here [/]" in capsys.readouterr().err

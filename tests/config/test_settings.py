@@ -175,7 +175,8 @@ def test_a_dot_env_file_that_is_no_text_is_said(given: Given, tmp_path: Path) ->
 def test_every_variable_is_the_vendor_s_or_ours() -> None:
     names = [str(field.validation_alias) for group in GROUPS.values() for field in group.model_fields.values()]
     assert len(names) == len(set(names))
-    assert all(name.startswith(("DASHSCOPE_", "STENOPOOL_")) or name == "RECOGNITION_OBJECTPOOL_SIZE" for name in names)
+    beginnings = ("DASHSCOPE_", "OSS_", "RECOGNITION_OBJECTPOOL_SIZE", "STENOPOOL_")
+    assert all(name.startswith(beginnings) for name in names)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
+import http.client
 import json
+import time
 import urllib.request
+from http.client import IncompleteRead
 
 import pytest
 
@@ -65,3 +68,57 @@ def test_events_come_piece_by_piece(emulator, incremental):
 def test_a_question_reads_the_last_message():
     messages = [{"content": "old"}, {"content": "new"}]
     assert Question.from_wire({"model": "m", "input": {"messages": messages}}).prompt == "new"
+
+
+AUTHORIZED = {"Authorization": "Bearer k"}
+
+
+def test_a_refusal_has_the_code_that_was_ordered(emulator):
+    emulator.faults.add(Fault(kind="generation_status", value=400, code="DataInspectionFailed", message="Too rude."))
+    status, reply = ask("POST", emulator.api_url + PATH, MESSAGES, **AUTHORIZED)
+    assert (status, reply["code"], reply["message"]) == (400, "DataInspectionFailed", "Too rude.")
+
+
+def test_garbage_is_what_was_ordered_or_no_json(emulator):
+    for value, body in ((None, b"<html>Bad Gateway</html>"), ("{}", b"{}")):
+        emulator.faults.add(Fault(kind="generation_garbage", value=value))
+        request = urllib.request.Request(emulator.api_url + PATH, json.dumps(MESSAGES).encode(), AUTHORIZED)
+        with urllib.request.urlopen(request, timeout=5) as response:
+            assert (response.status, response.read()) == (200, body)
+
+
+def test_a_cut_ends_the_connection_in_the_midst_of_the_answer(emulator):
+    emulator.faults.add(Fault(kind="generation_cut"))
+    request = urllib.request.Request(emulator.api_url + PATH, json.dumps(MESSAGES).encode(), AUTHORIZED)
+    with urllib.request.urlopen(request, timeout=5) as response, pytest.raises(IncompleteRead):
+        response.read()
+    assert emulator.logbook.generations == 0
+
+
+def test_a_delay_comes_before_the_answer(emulator):
+    emulator.faults.add(Fault(kind="generation_delay", value=50))
+    began = time.monotonic()
+    assert ask("POST", emulator.api_url + PATH, MESSAGES, **AUTHORIZED)[0] == 200
+    assert time.monotonic() - began >= 0.05
+
+
+def test_silence_lasts_until_the_client_has_gone(emulator):
+    emulator.faults.add(Fault(kind="generation_silent"))
+    with pytest.raises(TimeoutError):
+        urllib.request.urlopen(
+            urllib.request.Request(emulator.api_url + PATH, json.dumps(MESSAGES).encode(), AUTHORIZED), timeout=0.1
+        )
+    assert emulator.logbook.wait_until(lambda book: book.generations_open == 0)
+    assert (emulator.logbook.generations_asked, emulator.logbook.generations) == (1, 0)
+
+
+def test_the_logbook_counts_the_connections_of_requests(emulator):
+    kept = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=5)
+    for _ in range(2):
+        kept.request("POST", "/api/v1" + PATH, json.dumps(MESSAGES), AUTHORIZED)
+        kept.getresponse().read()
+    kept.close()
+    ask("POST", emulator.api_url + PATH, MESSAGES, **AUTHORIZED)
+    summary = emulator.logbook.summary()
+    assert (summary["generations"], summary["generations_asked"], summary["generation_connections"]) == (3, 3, 2)
+    assert summary["generations_max"] == 1

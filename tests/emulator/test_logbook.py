@@ -27,9 +27,11 @@ def test_clearing_keeps_what_is_open():
     book = Logbook()
     book.connection_opened()
     book.stream_opened(0.0)
+    book.generation_asked(is_first=True)
     book.protocol_error("x")
     book.clear()
     assert (book.connections, book.connections_open, book.streams_max) == (0, 1, 1)
+    assert (book.generation_connections, book.generations_open, book.generations_max) == (0, 1, 1)
     assert not book.errors
 
 

@@ -65,9 +65,9 @@ BAD: dict[str, tuple[str, Callable[[Site, Counter], tuple[tuple[Any, ...], dict[
     "a reference of the wrong type": ("bad_request", lambda *_: ((7,), {})),
     "an unknown option": ("bad_request", lambda _, counter: ((counter(1).as_uri(),), {"modle": "x"})),
     "an option of the wrong type": ("bad_request", lambda _, counter: ((counter(1).as_uri(),), {"pace": "fast"})),
-    "an option that is not built yet": (
-        "unsupported_option",
-        lambda _, counter: ((counter(1).as_uri(),), {"channels": "split"}),
+    "a part that ends before it begins": (
+        "bad_request",
+        lambda _, counter: ((counter(1).as_uri(),), {"start_ms": 2, "end_ms": 1}),
     ),
     "a private address": ("forbidden_address", lambda *_: (("http://127.0.0.1:1/a.wav",), {})),
     "an unknown model": (

@@ -1,11 +1,16 @@
 """The command line as a user types it, against a real worker."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pysubs2
 
 Site = Any
 Counter = Callable[[float], Path]
@@ -81,6 +86,37 @@ def test_results_can_go_to_a_folder(threads: Site, counter: Counter, tmp_path: P
 
     assert (done.returncode, done.stdout) == (0, "")
     assert json.loads((tmp_path / "out" / f"{recording.name}.json").read_text())["text"] == "0-15999"
+
+
+def test_captions_are_read_by_another_program(threads: Site, counter: Counter) -> None:
+    srt = stenopool(threads, "transcribe", "--pace", "0", "--format", "srt", str(counter(2))).stdout
+    assert [(cue.start, cue.text) for cue in pysubs2.SSAFile.from_string(srt)] == [
+        (0, "0-15999"),
+        (1000, "16000-31999"),
+    ]
+
+
+def test_a_batch_that_was_killed_goes_on_and_nothing_is_transcribed_twice(
+    threads: Site, counter: Counter, tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    folder, out = threads.folder / uuid.uuid4().hex, tmp_path / "out"
+    for name in ("a", "b", "x/a", "x/b"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        counter(2).rename(folder / f"{name}.wav")
+    words = ("transcribe", "--pace", "2", "--format", "txt", "--format", "vtt", "-o", str(out), str(folder))
+    before = threads.logbook()["summary"]["streams"]
+
+    first = threads.stack.run("batch", [sys.executable, "-m", "cli", *words], threads.env)
+    eventually(lambda: list(out.glob("*.txt")), "a first result", timeout=30)
+    os.kill(first.pid, signal.SIGKILL)
+    first.stop()
+    done = stenopool(threads, *words)
+
+    assert done.returncode == 0, done.stderr
+    texts = {str(path.relative_to(out)): path.read_text() for path in out.rglob("*.txt")}
+    assert texts == dict.fromkeys(["a.wav.txt", "b.wav.txt", "x/a.wav.txt", "x/b.wav.txt"], "0-15999 16000-31999\n")
+    assert len(list(out.rglob("*.vtt"))) == 4 and not list(out.rglob("*.part"))
+    assert threads.logbook()["summary"]["streams"] == before + 4
 
 
 def test_a_failed_recording_is_a_sentence_and_an_exit_code(threads: Site, counter: Counter, stack: Any) -> None:

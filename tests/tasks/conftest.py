@@ -79,6 +79,7 @@ def worker(emulator: BackgroundEmulator, start_app: Callable[..., Celery], tmp_p
     def ready(**variables: str) -> Celery:
         usual = {
             "DASHSCOPE_WEBSOCKET_BASE_URL": emulator.url,
+            "DASHSCOPE_HTTP_BASE_URL": emulator.api_url,
             "DASHSCOPE_API_KEY": "k",
             "STENOPOOL_AUDIO_ROOTS": str(tmp_path),
         }

@@ -11,11 +11,12 @@ from config.settings import JobSettings
 from tasks import transcription
 from tasks.audio import AudioReference
 from tasks.errors import JobError, NotEnded
+from tasks.house import House
 from tasks.job.keys import JobKeys
 from tasks.job.record import Claimed, JobRecord
 from tasks.job.request import JobRequest
+from tasks.job.twins import Twins
 from tasks.job.view import JobView
-from tasks.transcription import House
 from tests.fakes import FakePlaces, FakeRecognizer, FakeRecognizers
 from tests.tasks.spoken import Act, FakeRecording
 from worker.beat import Pulse
@@ -35,7 +36,8 @@ class Scene:
         self.recognizers = FakeRecognizers(FakeRecognizer())
         self.places = FakePlaces(lambda: self.recognizers)
         self.recordings: list[FakeRecording] = []
-        self.opened: list[tuple[str, int]] = []
+        self.opened: list[tuple[Any, ...]] = []
+        self.content = "abc"
         self.stop = Stop()
         self.watched: list[str] = []
         self.pulse: Pulse | None = None
@@ -80,17 +82,23 @@ class Scene:
             queue="transcribe",
             places=self.places,
             open_audio=self._open,
+            digest=self._digest,
+            twins=Twins(self.client, ttl=100),
             watch=self._watch,
             explain=lambda error: JobError("internal_error", f"{type(error).__name__}."),
         )
 
     @contextmanager
-    def _open(self, reference: AudioReference, rate: int) -> Iterator[Any]:
+    def _open(self, reference: AudioReference, rate: int, channel: int | None) -> Iterator[Any]:
         recording = self.recordings.pop(0) if len(self.recordings) > 1 else self.recordings[0]
-        self.opened.append((reference.shown, rate))
+        self.opened.append((reference.shown, rate) if channel is None else (reference.shown, rate, channel))
         if isinstance(recording, Exception):
             raise recording
         yield recording
+
+    def _digest(self, reference: AudioReference, check: Act) -> str:
+        check()
+        return self.content
 
     @contextmanager
     def _watch(self, cancel_key: str, stop: Stop, pulse: Pulse) -> Iterator[None]:

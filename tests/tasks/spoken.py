@@ -26,14 +26,22 @@ def partial(begin: int, text: str) -> Event:
 class FakeRecording:
     """Gives its sound from where it is asked for it, then the error; notes where that was."""
 
-    def __init__(self, pcm: bytes = PCM, error: Exception | None = None, duration_ms: int | None = PCM_MS) -> None:
+    def __init__(
+        self,
+        pcm: bytes = PCM,
+        error: Exception | None = None,
+        duration_ms: int | None = PCM_MS,
+        channels: int = 1,
+    ) -> None:
         self.duration_ms = duration_ms
+        self.channels = channels
         self.asked: list[int] = []
         self._pcm, self._error = pcm, error
 
-    def blocks(self, start_ms: int = 0) -> Iterator[bytes]:
+    def blocks(self, start_ms: int = 0, end_ms: int | None = None) -> Iterator[bytes]:
         self.asked.append(start_ms)
-        yield self._pcm[start_ms * RATE // 1000 * 2 :]
+        end = None if end_ms is None else end_ms * RATE // 1000 * 2
+        yield self._pcm[start_ms * RATE // 1000 * 2 : end]
         if self._error:
             raise self._error
 

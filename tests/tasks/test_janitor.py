@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,21 +9,29 @@ from celery import Celery
 
 from tasks.errors import JobError
 from tasks.janitor import UNACKED, Janitor
+from tasks.job.callback import Callback
 from tasks.job.keys import JobKeys
+from tasks.job.outbox import Due, Outbox
 from tasks.job.record import MESSAGE_LOST, Claimed, JobRecord
 from tasks.job.view import JobView
+from worker.jobs import notice_id
 
 TTL = 100
+CALLBACK = Callback(url="https://app.example/told", metadata='{"name":"十 \\u0000"}'.encode(), queue="transcribe.bulk")
 
 
 class Told:
-    """Whom the janitor tells of the jobs that it ended."""
+    """Whom the janitor tells of the jobs that it ended, and of callbacks that have no message."""
 
     def __init__(self) -> None:
         self.ends: list[tuple[str, str]] = []
+        self.notices: list[tuple[str, str]] = []
 
     def __call__(self, job_id: str, error: JobError) -> None:
         self.ends.append((job_id, error.code))
+
+    def notify(self, job_id: str, queue: str) -> None:
+        self.notices.append((job_id, queue))
 
 
 @pytest.fixture
@@ -31,12 +40,14 @@ def told() -> Told:
 
 
 def janitor(client: redis.Redis, told: Told, grace: float = 0.0) -> Janitor:
-    return Janitor(client, ["transcribe", "celery"], told, ttl=TTL, grace=grace)
+    return Janitor(client, ["transcribe", "celery"], told, told.notify, ttl=TTL, grace=grace)
 
 
-def begun(client: redis.Redis, job_id: str = "j", *, holder: bool = False) -> JobRecord:
+def begun(
+    client: redis.Redis, job_id: str = "j", *, holder: bool = False, callback: Callback | None = None
+) -> JobRecord:
     """A job that a worker has begun; without a `holder` the worker is dead and its lease has run out."""
-    record = JobRecord(client, job_id, ttl=TTL, lease=30)
+    record = JobRecord(client, job_id, ttl=TTL, lease=30, callback=callback)
     record.claim("a", "w")
     record.final({"text": "it", "end_time": 7})
     if not holder:
@@ -77,7 +88,7 @@ def test_sent_again_it_goes_on_where_it_was(client: redis.Redis, told: Told) -> 
     janitor(client, told).sweep()
     again = JobRecord(client, "j", ttl=TTL, lease=30)
     claim = again.claim("a", "w2")
-    assert isinstance(claim, Claimed) and claim.kept == 1 and again.checkpoint.end_ms == 7
+    assert isinstance(claim, Claimed) and claim.kept == 1 and again.checkpoint.end_ms() == 7
     assert "ended_at" not in JobView(client, "j").fields()
 
 
@@ -89,7 +100,7 @@ def test_who_was_not_told_because_a_sweep_was_interrupted_is_told_by_the_next(cl
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        Janitor(client, ["transcribe"], interrupted, ttl=TTL, grace=0.0).sweep()
+        Janitor(client, ["transcribe"], interrupted, told.notify, ttl=TTL, grace=0.0).sweep()
     assert {state(client, job_id) for job_id in ("a", "b", "c")} == {"failed"}
 
     janitor(client, told).sweep()
@@ -173,3 +184,87 @@ def test_thousands_of_jobs_are_looked_through(client: redis.Redis, told: Told) -
         client.hset(JobKeys(f"{number}").job, mapping={"state": "running", "token": "t"})
     assert len(janitor(client, told).sweep()) == 1200
     assert repr(janitor(client, told)) == "<Janitor of transcribe, celery>"
+
+
+# -- callbacks ---------------------------------------------------------------------------------------------------------
+
+
+def ended(client: redis.Redis, job_id: str = "j") -> None:
+    """A job that has ended; nobody was sent to deliver its callback."""
+    begun(client, job_id, holder=True, callback=CALLBACK).failed("not_audio", "Give audio.")
+
+
+def test_a_job_that_is_ended_here_calls_back_too(client: redis.Redis, told: Told) -> None:
+    begun(client, callback=CALLBACK)
+
+    assert janitor(client, told, grace=0).sweep() == ["j"]
+
+    assert told.notices == [("j", "transcribe.bulk")] and told.ends == [("j", MESSAGE_LOST)]
+    fields = JobView(client, "j").fields()
+    assert fields["callback"] == "due"
+    due = Outbox(client, "j", ttl=TTL).take(1.0)
+    assert isinstance(due, Due) and due.url == CALLBACK.url
+    assert json.loads(due.body) == {
+        "delivery_id": due.delivery,
+        "job_id": "j",
+        "state": "failed",
+        "error_code": MESSAGE_LOST,
+        "error": fields["error"],
+        "ended_at": pytest.approx(float(fields["ended_at"]), abs=1e-3),
+        "result": None,
+        "metadata": {"name": "十 \0"},
+    }
+
+
+def test_one_that_is_not_ended_for_good_does_not(client: redis.Redis, told: Told) -> None:
+    begun(client, callback=CALLBACK)
+    assert janitor(client, told, grace=60).sweep() == [] and told.notices == []
+    assert Outbox(client, "j", ttl=TTL).take(1.0) is None
+
+
+def test_a_callback_whose_message_was_lost_gets_another(client: redis.Redis, told: Told) -> None:
+    for job_id in ("a", "b"):
+        ended(client, job_id)
+    begun(client, "c", holder=True, callback=CALLBACK)
+    assert janitor(client, told).sweep() == []
+    assert sorted(told.notices) == [("a", "transcribe.bulk"), ("b", "transcribe.bulk")]
+
+
+def test_but_only_after_some_time(client: redis.Redis, told: Told) -> None:
+    ended(client)
+    janitor(client, told, grace=60).sweep()
+    assert told.notices == []
+    client.hset(JobKeys("j").callback, "next_at", time.time() - 61)
+    janitor(client, told, grace=60).sweep()
+    assert told.notices == [("j", "transcribe.bulk")]
+
+
+def test_nor_while_it_is_tried_or_waits_for_its_next_try(client: redis.Redis, told: Told) -> None:
+    ended(client)
+    box = Outbox(client, "j", ttl=TTL)
+    box.take(10.0)
+    janitor(client, told).sweep()
+    box.postponed(50.0, "It hung up.")
+    janitor(client, told).sweep()
+    assert told.notices == []
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["in the queue", "in a worker"])
+def test_one_whose_message_is_there_gets_no_other(client: redis.Redis, told: Told, app: Celery, taken: bool) -> None:
+    ended(client)
+    app.send_task("tasks.notify", args=["j"], task_id=notice_id("j"), queue="transcribe")
+    if taken:
+        raw: Any = client.rpop("transcribe")
+        client.hset(UNACKED, "tag", json.dumps([json.loads(raw), "transcribe", "transcribe"]))
+    janitor(client, told).sweep()
+    assert told.notices == []
+
+
+def test_what_was_delivered_or_given_up_needs_none(client: redis.Redis, told: Told) -> None:
+    for job_id in ("a", "b"):
+        ended(client, job_id)
+        box = Outbox(client, job_id, ttl=TTL)
+        box.take(1.0)
+        box.delivered() if job_id == "a" else box.given_up("It said 404.")
+    janitor(client, told).sweep()
+    assert told.notices == []

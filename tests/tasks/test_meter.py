@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from tasks.meter import Meter, Stopwatch
+from tasks.meter import Meter, Meters, Stopwatch
 from tests.fakes import FakeClock
 
 
@@ -99,3 +99,21 @@ def test_what_is_not_known_is_none_and_a_wait_is_never_negative() -> None:
         "wall_ms": 0,
     }
     assert Stopwatch(100.0, FakeClock(), wall=lambda: 99.0).timing()["queued_ms"] == 0
+
+
+# -- several channels --------------------------------------------------------------------------------------------------
+
+
+def test_the_meters_of_a_job_are_summed_and_its_place_is_their_mean() -> None:
+    first, second = Meter(16_000, sent_ms=1000, streams=2, resumes=1), Meter(16_000)
+    meters = Meters(first)
+    meters.add(second)
+    first.seek(200)
+    assert (meters.ms, meters.sent_ms, meters.streams, meters.resumes, meters.heard) == (100, 1000, 2, 1, 0)
+    assert not meters.is_streaming
+    first.begin(FakeSender(3200))
+    second.begin(FakeSender(32_000))
+    first.heard, second.heard, second.resumes = 2, 3, 1
+    assert (meters.ms, meters.furthest_ms, meters.sent_ms) == (650, 1000, 2100)
+    assert (meters.streams, meters.resumes, meters.heard, meters.is_streaming) == (4, 2, 5, True)
+    assert (meters.audio_ms(0), meters.audio_ms(500)) == (1300, 500)

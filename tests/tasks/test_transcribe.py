@@ -22,10 +22,13 @@ from emulator.faults import Fault
 from emulator.stack import free_port
 from tasks.errors import BadInput, JobError, Refused, Unavailable
 from tasks.job.keys import JobKeys
+from tasks.job.outbox import Due, Outbox
 from tasks.job.record import JobRecord
 from tasks.job.view import JobView
-from tasks.transcribe import JobTask, transcribe
+from tasks.shell import JobTask
+from tasks.transcribe import transcribe
 from tests.fakes import FakePlaces, FakeRecognizer, FakeRecognizers
+from tests.receivers import SECRET
 from tests.recordings import counting, written
 from tests.tasks.scene import states
 from worker import beat
@@ -168,7 +171,7 @@ def test_a_stream_that_breaks_is_gone_on_with_from_its_last_sentence(
 
 
 @pytest.mark.parametrize("kind", ["abort", "no_task_finished"])
-def test_one_that_breaks_when_all_was_heard_costs_nothing_but_an_empty_stream(
+def test_one_that_breaks_when_all_was_heard_costs_nothing(
     worker: Ready, long: str, view: JobView, emulator: BackgroundEmulator, kind: str
 ) -> None:
     worker(STENOPOOL_JOB_BACKOFF="0.01", DASHSCOPE_READ_TIMEOUT="0.3")
@@ -176,9 +179,9 @@ def test_one_that_breaks_when_all_was_heard_costs_nothing_but_an_empty_stream(
 
     result = attempt(long, pace=0)
 
-    assert result["text"] == LONG and (result["attempts"], result["resumes"]) == (1, 1)
+    assert result["text"] == LONG and (result["attempts"], result["resumes"]) == (1, 0)
     assert (result["duration_ms"], result["usage"]["sent_ms"]) == (4000, 4000)
-    assert [task.audio_bytes for task in emulator.logbook.tasks] == [128_000, 0]
+    assert [task.audio_bytes for task in emulator.logbook.tasks] == [128_000]
 
 
 def test_the_limits_of_the_settings_hold_for_the_audio(worker: Ready, counted: str) -> None:
@@ -210,7 +213,7 @@ def test_an_id_that_would_break_keys_or_log_lines_is_refused(worker: Ready, coun
         ((7,), {}, "bad_request", None),
         (("file:///a",), {"modle": "x"}, "bad_request", "file:///a"),
         ((), {"audio": "file:///a", "modle": "x"}, "bad_request", "file:///a"),
-        (("file:///a",), {"formats": ["srt"]}, "unsupported_option", "file:///a"),
+        (("file:///a",), {"formats": ["doc"]}, "bad_request", "file:///a"),
         (("gopher://host/a",), {}, "unsupported_scheme", None),
         (("file:///outside",), {}, "forbidden_path", "file:///outside"),
         (("http://u:p@127.0.0.1:1/a.wav?sig=secret",), {}, "forbidden_address", "http://127.0.0.1:1/a.wav"),
@@ -281,18 +284,6 @@ def test_a_time_limit_of_the_worker_s_is_said(worker: Ready, counted: str, view:
 
 
 # -- tried again -------------------------------------------------------------------------------------------------------
-
-
-def test_the_message_of_the_next_try_shows_no_secret(worker: Ready) -> None:
-    worker()
-    transcribe.push_request(id="j", args=(SIGNED,), kwargs={"metadata": {"x": "secret"}}, retries=0)
-    try:
-        signature = transcribe.signature_from_request()
-    finally:
-        transcribe.pop_request()
-    assert signature.args == (SIGNED,)
-    assert signature.options["argsrepr"] == "('https://h/a.mp3',)"
-    assert signature.options["kwargsrepr"] == "{'metadata': '…'}"
 
 
 def test_a_fault_of_the_service_is_tried_again_until_it_is_over(
@@ -732,3 +723,121 @@ def wait_for_a_sentence(view: JobView) -> None:
     while not view.sentences():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+# -- its end is told ---------------------------------------------------------------------------------------------------
+
+APP = "https://app.example/told?token=token-4711"
+
+
+def told(client: redis.Redis) -> dict[str, Any]:
+    """The callback that is due."""
+    found = Outbox(client, "j", ttl=100).take(1.0)
+    assert isinstance(found, Due) and found.url == APP
+    body: dict[str, Any] = json.loads(found.body)
+    return body
+
+
+def notices(app: Celery, queue: str = "transcribe") -> list[Any]:
+    """What the messages on a queue that have callbacks delivered are about."""
+    return [message.payload[0] for message in queued(app, queue) if message.headers["task"] == "tasks.notify"]
+
+
+@pytest.mark.parametrize("queue", ["transcribe", "transcribe.bulk"])
+def test_a_job_that_succeeds_calls_back(
+    worker: Ready, counted: str, client: redis.Redis, view: JobView, queue: str
+) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+
+    result = attempt(counted, queue=queue, pace=0, callback_url=APP, metadata={"case": 7})
+
+    body = told(client)
+    assert (body["state"], body["result"], body["metadata"]) == ("succeeded", result, {"case": 7})
+    assert notices(app, queue) == [["j"]] and view.fields()["callback"] == "due"
+
+
+def test_so_does_one_that_fails(worker: Ready, counted: str, client: redis.Redis) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    with pytest.raises(Refused):
+        attempt(counted, pace=0, model="parrot-1", callback_url=APP)
+    body = told(client)
+    assert (body["state"], body["error_code"], body["result"]) == ("failed", "unknown_model", None)
+    assert notices(app) == [["j"]]
+
+
+def test_so_does_one_that_was_cancelled_before_it_began(worker: Ready, counted: str, client: redis.Redis) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    client.set(KEYS.cancel, "1", ex=100)
+    with pytest.raises(Ignore):
+        attempt(counted, pace=0, callback_url=APP, metadata={"case": 7})
+    body = told(client)
+    assert (body["state"], body["error_code"], body["metadata"]) == ("cancelled", None, {"case": 7})
+    assert notices(app) == [["j"]]
+
+
+@pytest.mark.parametrize("wrong", [{"modle": "x"}, {"metadata": "text"}, {"pace": "fast"}, {"formats": ["pdf"]}])
+def test_so_does_one_whose_other_options_are_wrong(
+    worker: Ready, counted: str, client: redis.Redis, wrong: dict[str, Any]
+) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    with pytest.raises(BadInput):
+        attempt(counted, callback_url=APP, **{"metadata": {"case": 7}} | wrong)
+    body = told(client)
+    assert (body["state"], body["error_code"]) == ("failed", "bad_request")
+    assert body["metadata"] == ({} if "metadata" in wrong else {"case": 7}) and notices(app) == [["j"]]
+
+
+def test_one_whose_address_is_wrong_fails_and_calls_nobody(worker: Ready, counted: str, view: JobView) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    with pytest.raises(BadInput) as error:
+        attempt(counted, callback_url="ftp://app.example/token-4711")
+    assert error.value.code == "invalid_callback" and "token-4711" not in error.value.sentence
+    assert "callback" not in view.fields() and notices(app) == []
+
+
+def test_without_a_secret_it_is_refused_by_a_sentence_that_names_it(
+    worker: Ready, counted: str, view: JobView, client: redis.Redis, emulator: BackgroundEmulator
+) -> None:
+    app = worker()
+    with pytest.raises(BadInput) as error:
+        attempt(counted, callback_url=APP)
+    assert error.value.code == "callback_unsigned" and "set STENOPOOL_CALLBACK_SECRET" in error.value.sentence
+    assert view.fields()["state"] == "failed" and emulator.logbook.tcp == 0
+    assert notices(app) == [] and not client.exists(KEYS.callback)
+
+
+def test_a_job_that_asks_for_nothing_sends_nothing(worker: Ready, counted: str, client: redis.Redis) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    attempt(counted, pace=0)
+    assert notices(app) == [] and not client.exists(KEYS.callback)
+
+
+def test_one_that_is_tried_again_calls_nobody_yet(
+    worker: Ready, counted: str, client: redis.Redis, emulator: BackgroundEmulator
+) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    emulator.faults.add(Fault(kind="task_failed"))
+    with pytest.raises(Ignore):
+        attempt(counted, pace=0, callback_url=APP)
+    assert notices(app) == [] and Outbox(client, "j", ttl=100).take(1.0) is None
+
+
+def test_a_second_delivery_sends_again_for_what_the_first_may_not_have_come_to_send_for(
+    worker: Ready, counted: str, client: redis.Redis
+) -> None:
+    app = worker(STENOPOOL_CALLBACK_SECRET=SECRET)
+    for _ in range(2):
+        attempt(counted, pace=0, callback_url=APP)
+    assert notices(app) == [["j"]] * 2
+
+
+def test_a_queue_that_takes_no_message_for_it_does_not_undo_the_end(
+    worker: Ready, counted: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker(STENOPOOL_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", STENOPOOL_CALLBACK_SECRET=SECRET)
+    house: Any = runtime()
+    house.redis = client
+    with places(FakeRecognizers(FakeRecognizer())):
+        assert attempt(counted, pace=0, callback_url=APP)["job_id"] == "j"
+    assert "job j: its callback is delivered later" in caplog.text and "token-4711" not in caplog.text
+    assert told(client)["state"] == "succeeded"

@@ -1,4 +1,3 @@
-import ipaddress
 import logging
 import pickle
 import socket
@@ -12,7 +11,8 @@ from typing import Any
 import pytest
 from urllib3.exceptions import EmptyPoolError, NameResolutionError, NewConnectionError
 
-from worker.http import ForbiddenAddress, HttpLimits, HttpPool, is_metadata, is_public
+from tests.worker.test_addresses import METADATA
+from worker.http import ForbiddenAddress, HttpLimits, HttpPool
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -50,34 +50,6 @@ def pool() -> Iterator[HttpPool]:
     pool.close()
 
 
-PRIVATE = """
-127.0.0.1 127.8.8.8 10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 0.0.0.0 0.1.2.3 224.0.0.1 239.1.1.1 240.0.0.1
-255.255.255.255 192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 192.88.99.1 ::1 :: fc00::1 fd12::1 ff02::1
-fec0::1 2001:db8::1 2001::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 2002:7f00:1:: 2002:a00:1::1 64:ff9b::7f00:1
-64:ff9b::a00:1 64:ff9b:1::a00:1 ::7f00:1 100::1 4000::1
-""".split()
-METADATA = """
-169.254.169.254 169.254.170.2 fe80::1 100.100.100.200 168.63.129.16 192.0.0.192 fd00:ec2::254 fd20:ce::254
-::ffff:169.254.169.254 64:ff9b::a9fe:a9fe 2002:a9fe:a9fe::1
-""".split()
-PUBLIC = "8.8.8.8 1.1.1.1 93.184.216.34 2606:4700:4700::1111 ::ffff:8.8.8.8 64:ff9b::808:808 2002:808:808::1".split()
-
-
-@pytest.mark.parametrize("text", PRIVATE)
-def test_an_address_off_the_open_internet_is_not_public(text: str) -> None:
-    assert not is_public(ipaddress.ip_address(text)) and not is_metadata(ipaddress.ip_address(text))
-
-
-@pytest.mark.parametrize("text", METADATA)
-def test_a_metadata_address_is_known_in_every_disguise(text: str) -> None:
-    assert is_metadata(ipaddress.ip_address(text))
-
-
-@pytest.mark.parametrize("text", PUBLIC)
-def test_an_address_on_the_open_internet_is_public(text: str) -> None:
-    assert is_public(ipaddress.ip_address(text)) and not is_metadata(ipaddress.ip_address(text))
-
-
 def resolving(*addresses: str) -> Callable[..., list[Any]]:
     def resolve(host: str, port: int, **options: object) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
@@ -86,7 +58,19 @@ def resolving(*addresses: str) -> Callable[..., list[Any]]:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1/", "http://2130706433:1/", "http://0x7f.1:1/", "http://[::1]:1/", "https://127.1:1/"]
+    "url",
+    [
+        "http://127.0.0.1:1/",
+        "http://2130706433:1/",
+        "http://0x7f.1:1/",
+        "http://0177.0.0.1:1/",
+        "http://017700000001:1/",
+        "http://0:1/",
+        "http://[::1]:1/",
+        "http://[::ffff:7f00:1]:1/",
+        "https://127.1:1/",
+        "http://localhost:1/",
+    ],
 )
 def test_no_spelling_of_a_private_address_gets_through(url: str) -> None:
     with pytest.raises(ForbiddenAddress) as caught:
@@ -188,9 +172,57 @@ def test_a_pool_that_blocks_waits_no_longer_than_for_a_connection(port: int) -> 
     pool.close()
 
 
+@pytest.mark.parametrize("total", [1, 2])
+def test_all_hosts_together_have_no_more_connections_than_allowed(port: int, total: int) -> None:
+    pool = HttpPool(HttpLimits(total=total, connect_timeout=0.2), allow_private=True)
+    urls = [f"http://{host}:{port}/" for host in ("127.0.0.1", "localhost", "127.1")]
+    held = [pool.request("GET", url) for url in urls[:total]]
+    with pytest.raises(EmptyPoolError):
+        pool.request("GET", urls[total])
+    held[0].drain_conn()
+    assert pool.request("GET", urls[total]).data == b"hello"
+    for one in held[1:]:
+        one.close()
+        one.release_conn()
+    assert [pool.request("GET", url).data for url in urls * 2] == [b"hello"] * 6
+    pool.close()
+
+
+def test_a_request_that_fails_gives_its_turn_back(port: int) -> None:
+    pool = HttpPool(HttpLimits(total=1, connect_timeout=0.2), allow_private=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        for _ in range(3):
+            with pytest.raises(NewConnectionError):
+                pool.request("GET", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+    assert pool.request("GET", f"http://127.0.0.1:{port}/").data == b"hello"
+    pool.close()
+
+
+def test_a_full_host_gives_its_turn_back(port: int) -> None:
+    pool = HttpPool(HttpLimits(maxsize=1, block=True, total=2, connect_timeout=0.1), allow_private=True)
+    held = pool.request("GET", f"http://127.0.0.1:{port}/")
+    for _ in range(3):
+        with pytest.raises(EmptyPoolError):
+            pool.request("GET", f"http://127.0.0.1:{port}/")
+    assert pool.request("GET", f"http://localhost:{port}/").data == b"hello"
+    held.drain_conn()
+    pool.close()
+
+
+@pytest.mark.parametrize(("idle", "made"), [(60.0, 1), (0.0, 2)])
+def test_a_connection_that_was_idle_for_too_long_is_not_used_again(port: int, idle: float, made: int) -> None:
+    pool = HttpPool(HttpLimits(idle=idle), allow_private=True)
+    for _ in range(2):
+        assert pool.request("GET", f"http://127.0.0.1:{port}/").data == b"hello"
+    assert pool.stats()["connections"] == made
+    pool.close()
+
+
 def test_the_defaults_are_what_the_docs_say() -> None:
     limits = HttpLimits()
     assert (limits.connect_timeout, limits.read_timeout, limits.block) == (5.0, 10.0, False)
+    assert (limits.total, limits.idle) == (None, 60.0)
 
 
 def test_no_query_reaches_the_log(pool: HttpPool, port: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from worker.requests import RedactedRequest
+from worker.requests import HiddenRequest, RedactedRequest
 
 SIGNED = "https://u:p@h/a.mp3?sig=secret"
 
@@ -13,7 +13,7 @@ SIGNED = "https://u:p@h/a.mp3?sig=secret"
 def request_for() -> Any:
     app = Celery("test", set_as_current=False)
 
-    def make(args: list[Any], kwargs: dict[str, Any]) -> RedactedRequest:
+    def make(args: list[Any], kwargs: dict[str, Any], kind: type[RedactedRequest] = RedactedRequest) -> RedactedRequest:
         headers = {"id": "j", "task": "tasks.transcribe", "argsrepr": repr(args), "kwargsrepr": repr(kwargs)}
         message = SimpleNamespace(
             headers=headers,
@@ -24,7 +24,7 @@ def request_for() -> Any:
             delivery_info={},
             properties={},
         )
-        return RedactedRequest(message, app=app, task=app.tasks["celery.chord"])
+        return kind(message, app=app, task=app.tasks["celery.chord"])
 
     return make
 
@@ -58,3 +58,16 @@ def test_any_argument_can_be_shown_in_little_room(request_for: Any, argument: An
 @pytest.mark.parametrize(("args", "kwargs"), [(None, {}), (5, {}), ([], None), ([], ["x"]), (None, None), ("x", "y")])
 def test_a_message_of_any_shape_can_be_received(request_for: Any, args: Any, kwargs: Any) -> None:
     assert request_for(args, kwargs).argsrepr
+
+
+def test_of_a_text_nothing_is_shown_but_that_there_is_one(request_for: Any) -> None:
+    request = request_for(["secret"], {"instruction": "secret", "audio": SIGNED}, HiddenRequest)
+    assert (request.argsrepr, request.kwargsrepr) == ("('…',)", "{'instruction': '…', 'audio': '…'}")
+    assert "secret" not in repr(request.info(safe=False)) and "secret" not in repr(request.request_dict["argsrepr"])
+    assert request.args == ["secret"]
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [(None, {}), (5, ["x"]), ("x", None), (["x"] * 99, {"x": 1})])
+def test_nor_of_a_message_of_any_other_shape(request_for: Any, args: Any, kwargs: Any) -> None:
+    request = request_for(args, kwargs, HiddenRequest)
+    assert len(request.argsrepr) + len(request.kwargsrepr) < 300

@@ -222,6 +222,19 @@ def test_a_job_may_come_to_the_end_of_its_sentence_in_half_of_the_time_for_drain
     house.close(0.1)
 
 
+@pytest.mark.parametrize(
+    ("in_all", "per_host", "at_once"), [("", "", 32), ("5", "", 5), ("", "4", 4), ("5", "4", 4), ("", "64", 64)]
+)
+def test_text_models_are_asked_within_the_vendors_limits(
+    given: Given, in_all: str, per_host: str, at_once: int
+) -> None:
+    limits = runtime.text_limits(
+        given(DASHSCOPE_MAXIMUM_ASYNC_REQUESTS=in_all, DASHSCOPE_MAXIMUM_ASYNC_REQUESTS_PER_HOST=per_host)
+    )
+    assert limits.at_once == at_once
+    assert (limits.connect_timeout, limits.timeout, limits.idle_time) == (10.0, 300.0, 50.0)
+
+
 def test_no_stream_waits_long_for_redis() -> None:
     client = runtime.redis_client("redis://127.0.0.1:1/0")
     options = client.connection_pool.connection_kwargs

@@ -85,6 +85,47 @@ def test_a_wait_ends_as_soon_as_another_thread_asks(at_once: bool) -> None:
     thread.join(PATIENCE)
 
 
+# -- parts of a job ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_asked_first", [True, False])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_parts_of_a_job_hear_what_it_is_asked(is_asked_first: bool, at_once: bool) -> None:
+    stop, parts, reason = Stop(), [Stop(), Stop()], Drained()
+    if is_asked_first:
+        stop.ask(reason, at_once=at_once)
+    with stop.heard_by(parts):
+        if not is_asked_first:
+            stop.ask(reason, at_once=at_once)
+        assert [why(part) for part in parts] == [reason, reason]
+        broken: list[Exception] = []
+        if not at_once:
+            with parts[0].breaking(broken.append):
+                stop.ask(URGENT)
+            assert broken == [URGENT] and why(parts[1]) is URGENT
+
+
+def test_what_a_part_is_asked_the_job_does_not_hear_nor_after_the_block_the_part() -> None:
+    stop, part = Stop(), Stop()
+    with stop.heard_by([part]):
+        pass
+    stop.ask(Drained())
+    assert why(part) is None
+    other = Stop()
+    with other.heard_by([part]):
+        part.ask(Cancelled())
+    assert why(other) is None
+
+
+def test_a_shaken_job_shakes_its_parts() -> None:
+    stop, part = Stop(), Stop()
+    broken: list[Exception] = []
+    error = RuntimeError()
+    with stop.heard_by([part]), part.breaking(broken.append):
+        stop.shake(error)
+    assert broken == [error] and why(part) is None
+
+
 # -- breaking off a wait -----------------------------------------------------------------------------------------------
 
 

@@ -1,3 +1,4 @@
+import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,6 +66,17 @@ def test_an_end_that_celery_knows_stays_as_it_is(start_app: Start, client: redis
     app.backend.mark_as_failure("j", TimeLimitExceeded(5))
     assert look(app, settings(), 60) == ["j"]
     assert "TimeLimitExceeded" in repr(app.AsyncResult("j").result)
+
+
+def test_a_callback_whose_message_was_lost_gets_another(start_app: Start, client: redis.Redis) -> None:
+    app = start_app()
+    client.hset("stenopool:job:{j}:callback", mapping={"url": "https://h/", "queue": "transcribe.bulk", "next_at": 1})
+    assert look(app, settings(), 60) == []
+    waiting: Any = client.lrange("transcribe.bulk", 0, -1)
+    assert [json.loads(message)["headers"]["id"] for message in waiting] == ["j:callback"]
+    client.delete(LOCK)
+    look(app, settings(), 60)
+    assert client.llen("transcribe.bulk") == 1
 
 
 def test_one_worker_looks_at_a_time(start_app: Start, client: redis.Redis) -> None:

@@ -76,12 +76,23 @@ class Make:
             file.writeframes(self.counter(int(rate * seconds), channels) if pcm is None else pcm)
         return written.getvalue()
 
-    def encoded(self, name: str, codec: str, rate: int, seconds: float, layout: str = "mono", **options: str) -> bytes:
-        """A sine of 440 Hz in any container; its format is chosen by the name's ending."""
-        with av.open(str(self.folder / name), "w", options=options) as container:
-            stream = container.add_stream(codec, rate=rate, layout=layout)
+    def encoded(
+        self,
+        name: str,
+        codec: str,
+        rate: int,
+        seconds: float,
+        layout: str = "mono",
+        container: str | None = None,
+        **options: str,
+    ) -> bytes:
+        """A sine of 440 Hz in any container, which is chosen by the name's ending if not named."""
+        with av.open(str(self.folder / name), "w", container, options=options) as file:
+            stream = file.add_stream(codec, rate=rate, layout=layout)
             assert isinstance(stream, AudioStream)
-            _sing(container, stream, self.tone(rate, seconds), rate)
+            if codec.startswith("wma"):
+                stream.bit_rate = 64_000
+            _sing(file, stream, self.tone(rate, seconds), rate)
         return (self.folder / name).read_bytes()
 
     def video(self, name: str, seconds: float, rate: int = 48000, late: float = 0.0, sound: bool = True) -> bytes:

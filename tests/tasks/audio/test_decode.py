@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.audio.decode import _refuse
+from tasks.audio.ffmpeg import _refuse
 from tasks.audio.limits import AudioLimits
 from tasks.audio.opening import open_recording
 from tasks.errors import BadInput, Unavailable

@@ -261,6 +261,50 @@ def test_a_redirect_leads_to_no_forbidden_place(serve: Any, http: HttpPool, loca
     assert error.code == code and "STENOPOOL_AUDIO_ALLOW_PRIVATE" not in error.sentence
 
 
+class Worlds(HttpPool):
+    """A network in which a server of ours is on the open internet, and the guard stands before all else."""
+
+    def __init__(self, open_url: str, resolve: Any = None) -> None:
+        super().__init__(resolve=resolve)
+        self._open_url, self._free = open_url, HttpPool(allow_private=True)
+
+    def request(self, method: str, url: str, **how: Any) -> Any:
+        return (
+            self._free.request(method, url, **how)
+            if url.startswith(self._open_url)
+            else super().request(method, url, **how)
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._free.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0177.0.0.1", "0x7f.1", "127.1", "[::ffff:127.0.0.1]"]
+)
+def test_a_redirect_from_the_open_internet_leads_to_no_private_place(serve: Any, host: str) -> None:
+    inside = serve(plain())
+    outside = serve(plain(b"", 302, Location=f"http://{host}:{inside.port}/admin?hush"))
+    http = Worlds(outside.url)
+    error = failure(f"{outside.url}/a", http)
+    assert error.code == "forbidden_address" and "STENOPOOL_AUDIO_ALLOW_PRIVATE=true" in error.sentence
+    assert (len(outside.requests), inside.requests) == (1, [])
+    http.close()
+
+
+def test_a_name_that_changes_its_mind_is_looked_at_each_time(serve: Any) -> None:
+    """DNS rebinding: open at the first look, private at the second, which is the one that counts."""
+    inside = serve(plain())
+    answers = ["192.0.2.7", "127.0.0.1"]
+
+    def rebinding(host: str, port: int, **options: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(), port))]
+
+    assert failure(f"http://innocent.example:{inside.port}/a", HttpPool(resolve=rebinding)).code == "forbidden_address"
+    assert (answers, inside.requests) == (["192.0.2.7"], [])
+
+
 def test_credentials_stay_with_the_host_they_were_meant_for(serve: Any, http: HttpPool) -> None:
     other = serve(plain())
     server = serve(
@@ -455,6 +499,132 @@ def test_an_authority_may_be_named_in_the_environment(
     with source(f"{serve(plain(), context).url}/a", pool) as file:
         assert drained(file) == BODY
     pool.close()
+
+
+# -- answers that are wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "part", ["bytes 500-999/1000", "bytes 1-9/10", "nonsense", "", f"bytes 0-9/{'9' * 5000}", "bytes 0-9/²"]
+)
+def test_another_part_than_was_asked_for_is_not_taken_for_the_beginning(serve: Any, http: HttpPool, part: str) -> None:
+    error = failure(f"{serve(plain(b'x' * 10, 206, Content_Range=part)).url}/a", http)
+    assert (type(error), error.code) == (BadInput, "bad_answer")
+
+
+def test_a_part_that_goes_less_far_than_the_recording_is_continued(serve: Any, http: HttpPool) -> None:
+    def answer(request: Request) -> None:
+        begin = span(request, BODY)
+        part = BODY[begin : begin + 300_000]
+        field = f"bytes {begin}-{begin + len(part) - 1}/{len(BODY)}"
+        headers(request, 206, Content_Length=len(part), Content_Range=field)
+        request.wfile.write(part)
+
+    with source(f"{serve(answer).url}/a", http) as file:
+        assert drained(file) == BODY
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "ten", "²"])
+def test_a_length_that_is_none_is_no_length(serve: Any, http: HttpPool, length: str) -> None:
+    def answer(request: Request) -> None:
+        headers(request, 200, Content_Length=length, Connection="close")
+        request.wfile.write(b"abc")
+        request.close_connection = True
+
+    with source(f"{serve(answer).url}/a", http) as file:
+        assert (file.size, drained(file)) == (None, b"abc")
+
+
+def test_a_body_longer_than_it_said_ends_where_it_said(serve: Any, http: HttpPool) -> None:
+    def answer(request: Request) -> None:
+        headers(request, 200, Content_Length=5)
+        request.wfile.write(b"abcde" + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil" * 100)
+
+    server = serve(answer)
+    for _ in range(3):
+        with source(f"{server.url}/a", http) as file:
+            assert (file.size, drained(file)) == (5, b"abcde")
+
+
+def test_a_recording_that_has_grown_is_another_one(serve: Any, http: HttpPool) -> None:
+    def answer(request: Request) -> None:
+        (cutting(100_000) if len(server.requests) == 1 else ranged(BODY + BODY))(request)
+
+    server = serve(answer)
+    assert failure(f"{server.url}/a", http).code == "audio_interrupted"
+
+
+def raw(answer: bytes) -> Callable[[Request], None]:
+    def send(request: Request) -> None:
+        request.wfile.write(answer)
+        request.close_connection = True
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x15\x03\x03\x00\x02\x02\x46",
+        b"-ERR unknown command\r\n",
+        b"HTTP/1.1 two hundred OK\r\n\r\n",
+        b"HTTP/9 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nA: " + b"b" * 100_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+    ],
+)
+def test_what_is_no_http_is_said_to_be_none(serve: Any, http: HttpPool, answer: bytes) -> None:
+    error = failure(f"{serve(raw(answer)).url}/a", http)
+    assert (type(error), error.code) == (BadInput, "bad_answer")
+
+
+def test_a_head_that_comes_letter_by_letter_ends_in_time(serve: Any, http: HttpPool, quick: AudioLimits) -> None:
+    def answer(request: Request) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nA: ")
+        while not server.stop.wait(0.05):
+            request.wfile.write(b"b")
+
+    server = serve(answer)
+    assert failure(f"{server.url}/a", http, quick).code == "audio_timeout"
+
+
+def test_a_port_that_speaks_no_tls_is_a_matter_of_tls(serve: Any, http: HttpPool) -> None:
+    url = serve(plain()).url.replace("http:", "https:")
+    assert failure(f"{url}/a", http).code == "audio_tls"
+
+
+def packed(body: bytes) -> bytes:
+    return zlib.compress(body, 9, wbits=31)
+
+
+@pytest.mark.parametrize("fields", [{}, {"Connection": "close"}])
+def test_what_grows_a_thousandfold_takes_no_memory_and_has_an_end(serve: Any, http: HttpPool, fields: Any) -> None:
+    bomb = packed(bytes(50_000_000))
+    server = serve(plain(bomb, Content_Encoding="gzip", **fields))
+    limits = AudioLimits(max_bytes=3_000_000)
+    taken = 0
+    with pytest.raises(BadInput) as caught, source(f"{server.url}/a", http, limits) as file:
+        while data := file.read(10_000):
+            assert len(data) <= 10_000
+            taken += len(data)
+    assert (caught.value.code, taken) == ("audio_too_large", 3_000_000)
+
+
+def test_what_is_packed_so_that_nothing_comes_out_has_an_end(serve: Any, http: HttpPool) -> None:
+    def answer(request: Request) -> None:
+        headers(request, 200, Content_Encoding="gzip", Connection="close")
+        request.wfile.write(b"\x1f\x8b\x08\x08" + bytes(6))  # a name follows, and never ends
+        while True:
+            request.wfile.write(b"name" * 10_000)
+
+    assert failure(f"{serve(answer).url}/a", http, AudioLimits(max_bytes=3_000_000)).code == "audio_too_large"
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "hush"])
+def test_a_body_packed_in_a_way_we_do_not_know_is_damaged(serve: Any, http: HttpPool, encoding: str) -> None:
+    assert failure(f"{serve(plain(BODY, Content_Encoding=encoding)).url}/a", http).code == "damaged_audio"
 
 
 # -- together ------------------------------------------------------------------------------------------------------

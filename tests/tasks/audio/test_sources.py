@@ -1,14 +1,14 @@
 import io
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 
 from tasks.audio.limits import AudioLimits
-from tasks.audio.reference import AudioReference
-from tasks.audio.sources import LocalFile, _check_opened, open_source
+from tasks.audio.reference import SCHEMES, AudioReference
+from tasks.audio.sources import OPENERS, AudioFile, LocalFile, _check_opened, open_source
 from tasks.errors import BadInput, Unavailable
 from worker.http import HttpPool
 
@@ -211,3 +211,38 @@ def test_a_file_that_was_closed_has_nothing_ready(root: Path) -> None:
     with open_source(AudioReference.parse(f"file://{root}/a b.wav"), roots=[root], http=HttpPool()) as file:
         pass
     assert file.ready(100) == b""
+
+
+# ------------------------------------------------------------------------------------------- with the reference itself
+
+
+def inline(text: str, limits: AudioLimits | None = None) -> AbstractContextManager[AudioFile]:
+    return open_source(AudioReference.parse(text), roots=(), http=HttpPool(), limits=limits)
+
+
+def test_a_recording_that_came_with_its_job_is_read_from_any_place() -> None:
+    with inline("data:audio/wav;base64,c291bmQ=") as file:
+        assert (file.size, file.seekable(), file.shown) == (5, True, "data:audio/wav,…")
+        assert (file.ready(2), file.read(10)) == (b"so", b"und")
+        assert (file.seek(-1, io.SEEK_END), file.tell(), file.read(10), file.ready(10)) == (4, 4, b"d", b"")
+
+
+def test_a_reference_without_bytes_is_an_empty_recording() -> None:
+    with pytest.raises(BadInput) as caught, inline("data:,"):
+        raise AssertionError("opened")
+    assert (caught.value.code, "data:…" in caught.value.sentence) == ("empty_audio", True)
+
+
+@pytest.mark.parametrize(("allowed", "fits"), [(4, False), (5, True)])
+def test_a_recording_that_came_with_its_job_is_bounded_too(allowed: int, fits: bool) -> None:
+    if fits:
+        with inline("data:,sound", AudioLimits(max_bytes=allowed)) as file:
+            assert file.read(10) == b"sound"
+    else:
+        with pytest.raises(BadInput) as caught, inline("data:,sound", AudioLimits(max_bytes=allowed)):
+            raise AssertionError("opened")
+        assert caught.value.code == "audio_too_large"
+
+
+def test_each_scheme_has_its_opener() -> None:
+    assert set(OPENERS) == set(SCHEMES)

@@ -5,6 +5,7 @@ import pytest
 import redis
 
 from tasks.job.keys import JobKeys
+from tasks.job.outbox import Due, Later, Outbox
 from tasks.job.record import Claimed, Held, JobRecord, Over
 
 KEYS = JobKeys("j")
@@ -48,6 +49,25 @@ def everything(client: redis.Redis) -> dict[bytes, Any]:
     """What Redis holds, but for the times to live."""
     names: Any = client.keys("*")
     return {name: client.dump(name) for name in names}
+
+
+def outbox(client: redis.Redis) -> Outbox:
+    """As one more who tries has it."""
+    return Outbox(client, "j", ttl=TTL)
+
+
+def due(box: Outbox) -> Due:
+    """Take the callback, which is to be had."""
+    found = box.take(1.0)
+    assert isinstance(found, Due)
+    return found
+
+
+def later(box: Outbox) -> float:
+    """Ask for the callback, which is not to be had yet."""
+    found = box.take(1.0)
+    assert isinstance(found, Later)
+    return found.seconds
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_it_tells_the_figures_again_as_they_change_but_not_too_often(
     figures.ms, figures.sent_ms, figures.streams, figures.resumes = 700, 900, 2, 1
     assert pulse.tell() is None
     clock.advance(TELL_EVERY)
-    assert told(pulse).given == (5, *KEYS, pulse._lease.token, 10_000, TTL, 700, 900, 2, 1)
+    assert told(pulse).given == (6, *KEYS, pulse._lease.token, 10_000, TTL, 700, 900, 2, 1)
     figures.ms = 1700
     clock.advance(TELL_EVERY - 0.1)
     assert pulse.tell() is None

@@ -113,7 +113,7 @@ def test_a_job_that_was_known_before_it_was_sent_is_not_told_of_again(make: Make
 
 
 def test_a_record_is_known_by_its_job(record: JobRecord) -> None:
-    assert repr(record) == "<JobRecord j, <Checkpoint 0 sentences to 0 ms, unsaved 0>>"
+    assert repr(record) == "<JobRecord j, <Checkpoint 0 sentences, unsaved 0>>"
 
 
 def test_a_failed_job_says_why(record: JobRecord, view: JobView) -> None:
@@ -536,7 +536,7 @@ def test_the_next_one_goes_on_with_what_was_finished(
     successor = make()
     claim = claimed(successor)
     found = successor.checkpoint
-    assert (claim.kept, found.count, found.end_ms) == (sentences, sentences, said(sentences - 1)["end_time"])
+    assert (claim.kept, found.count, found.end_ms()) == (sentences, sentences, said(sentences - 1)["end_time"])
     assert found.sentences == [said(number) for number in range(sentences)] and found.next() is None
     successor.final(said(sentences))
     assert view.sentences() == [said(number) for number in range(sentences + 1)]

@@ -75,27 +75,47 @@ def test_a_strange_name_of_an_option_is_cut_and_escaped() -> None:
     assert refused("https://h/a.mp3", **{"\ud83d": 1})[0] == "bad_request"
 
 
-def test_an_empty_option_that_is_not_built_yet_is_refused_too() -> None:
-    for options in ({"end_ms": 0}, {"idempotency_key": ""}, {"callback_url": ""}):
-        assert refused("https://h/a.mp3", **options)[0] == "unsupported_option"
+@pytest.mark.parametrize(("start", "end"), [(5, 5), (6, 5), (1, 1)])
+def test_a_part_that_ends_before_it_begins_is_refused(start: int, end: int) -> None:
+    code, sentence = refused("https://h/a.mp3", start_ms=start, end_ms=end)
+    assert code == "bad_request" and f"end_ms={end} must be more than start_ms={start}" in sentence
+
+
+@pytest.mark.parametrize("options", [{"start_ms": -1}, {"end_ms": 0}, {"idempotency_key": ""}, {"formats": ["doc"]}])
+def test_what_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+    assert refused("https://h/a.mp3", **options)[0] == "bad_request"
+
+
+def test_requests_do_the_same_work_if_what_decides_on_the_transcript_is_the_same() -> None:
+    def work(**options: Any) -> str:
+        return JobRequest.parse(("https://h/a.mp3",), options).work()
+
+    alike: dict[str, Any] = {
+        "pace": 0.5,
+        "live": True,
+        "metadata": {"k": 1},
+        "tenant": "t",
+        "idempotency_key": "k",
+        "deduplicate": True,
+    }
+    assert work(**alike) == work()
+    assert work(parameters={"a": 1, "b": 2}) == work(parameters={"b": 2, "a": 1})
+    others: list[dict[str, Any]] = [
+        {"model": "m"},
+        {"language_hints": ["en"]},
+        {"vocabulary_id": "v"},
+        {"phrase_id": "v"},
+        {"parameters": {"x": 1}},
+        {"start_ms": 1},
+        {"end_ms": 1},
+        {"channels": "split"},
+        {"formats": ["srt"]},
+    ]
+    assert len({work(), *(work(**one) for one in others)}) == len(others) + 1
 
 
 def test_the_value_of_a_wrong_option_is_not_repeated() -> None:
     assert "secret" not in refused("https://h/a.mp3", callback_url={"signature": "secret"})[1]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"channels": "split"},
-        {"start_ms": 5},
-        {"formats": ["srt"]},
-        {"callback_url": "https://h"},
-        {"idempotency_key": "k"},
-    ],
-)
-def test_what_is_not_built_yet_is_refused_not_ignored(options: dict[str, Any]) -> None:
-    assert refused("https://h/a.mp3", **options)[0] == "unsupported_option"
 
 
 def test_the_wire_gets_our_parameters_and_the_job_s() -> None:

@@ -12,7 +12,11 @@ def concrete(kind):
         yield from concrete(child)
 
 
-CLASSES = [errors.RecognitionError, *concrete(errors.RecognitionError)]
+CLASSES = [
+    errors.RecognitionError,
+    # Text models have kinds of their own, which are not this package's.
+    *(kind for kind in concrete(errors.RecognitionError) if kind.__module__.startswith(package.__name__)),
+]
 PUBLIC = [kind for kind in CLASSES if not kind.__name__.startswith("_")]
 RETRYABLE = {
     "ConnectFailed",
