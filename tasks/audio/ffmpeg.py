@@ -40,7 +40,7 @@ _OPTIONS = {
     "probesize": str(4 * 1024 * 1024),  # bytes
     "formatprobesize": str(1024 * 1024),
     "analyzeduration": "5000000",  # microseconds
-    "max_streams": "100",
+    "max_streams": "50",
 }
 _BLOCK = 32 * 1024  # bytes; a live source can start as soon as it has given that
 _PROBED = 64 * 1024  # bytes of a WAV's PCM that are searched for sound in disguise (DTS and the like)

@@ -64,8 +64,8 @@ class Make:
         return np.repeat((np.arange(samples) % 60000 - 30000).astype("<i2"), channels).tobytes()
 
     @staticmethod
-    def tone(rate: int, seconds: float) -> np.ndarray:
-        return (np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate) * 8000).astype("<i2")
+    def tone(rate: int, seconds: float, loud: int = 8000) -> np.ndarray:
+        return (np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate) * loud).astype("<i2")
 
     def wav(self, rate: int = 16000, channels: int = 1, seconds: float = 1.0, pcm: bytes | None = None) -> bytes:
         written = io.BytesIO()
@@ -84,15 +84,16 @@ class Make:
         seconds: float,
         layout: str = "mono",
         container: str | None = None,
+        loud: int = 8000,
         **options: str,
     ) -> bytes:
-        """A sine of 440 Hz in any container, which is chosen by the name's ending if not named."""
+        """A sine of 440 Hz with peaks of `loud` in any container, which is chosen by the name's ending if not named."""
         with av.open(str(self.folder / name), "w", container, options=options) as file:
             stream = file.add_stream(codec, rate=rate, layout=layout)
             assert isinstance(stream, AudioStream)
             if codec.startswith("wma"):
                 stream.bit_rate = 64_000
-            _sing(file, stream, self.tone(rate, seconds), rate)
+            _sing(file, stream, self.tone(rate, seconds, loud), rate)
         return (self.folder / name).read_bytes()
 
     def video(self, name: str, seconds: float, rate: int = 48000, late: float = 0.0, sound: bool = True) -> bytes:

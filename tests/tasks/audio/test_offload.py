@@ -1,6 +1,7 @@
 """In this process nothing is patched; what happens under gevent is seen in processes that are."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,41 @@ gevent.joinall(jobs)
 print([job.value for job in jobs] == alone * 5)
 """
     assert under_gevent(script, *(make.folder / name for name in ("a.mp3", "b.ogg", "c.wav"))) == "True"
+
+
+NEVER_WAITS = """
+import io
+from tasks.errors import BadInput
+class Quick(io.BytesIO):
+    shown, size = "https://host/call", None
+    def seekable(self):
+        return False
+    def ready(self, size):
+        return b""
+turns = []
+def count():
+    while True:
+        gevent.sleep(0.001)
+        turns.append(len(turns))
+counter = gevent.spawn(count)
+with contextlib.suppress(BadInput), open(sys.argv[1], "rb") as file:
+    with open_recording(Quick(file.read()), rate=16000) as recording:
+        for block in recording.blocks(590_000):
+            pass
+counter.kill()
+print(len(turns) > 10)
+"""
+
+
+def test_a_source_that_never_waits_leaves_other_greenlets_their_turn(make: Any) -> None:
+    make.encoded("a.flac", "flac", 22_050, 600, loud=0)  # few bytes, of which much comes
+    assert under_gevent(NEVER_WAITS, make.folder / "a.flac") == "True"
+
+
+def test_a_source_in_which_sound_is_long_looked_for_does_so_too(make: Any) -> None:
+    sound = make.encoded("a.ts", "mp2", 48_000, 0.3)
+    (make.folder / "a.ts").write_bytes(sound + random.Random(1).randbytes(10_000_000))
+    assert under_gevent(NEVER_WAITS, make.folder / "a.ts") == "True"
 
 
 def test_what_the_call_raises_is_raised_and_printed_nowhere_else() -> None:
