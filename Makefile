@@ -63,11 +63,12 @@ bench-%: compiled  # make bench-first_word runs one
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
 UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/bench tests/test_architecture.py tests/test_docs.py tests/test_exports.py
 SDK = tests/emulator/test_sdk.py
-BY_TWO = COVERAGE_FILE=.coverage.$@ $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report=
+AT_ONCE = 2
+BY_FILE = COVERAGE_FILE=.coverage.$@ $(BIN)/pytest -q --numprocesses $(AT_ONCE) --dist loadfile --cov --cov-report=
 
 test: TABLE =  # a test changes no file
-test: format lint types erase unit sdk faults integration coverage  ## everything that CI runs
-	@echo "all layers passed: format lint types unit sdk faults integration coverage"
+test: format lint types erase unit sdk browser faults integration coverage  ## everything that CI runs
+	@echo "all layers passed: format lint types unit sdk browser faults integration coverage"
 
 format: $(READY)
 	$(BIN)/ruff format --check .
@@ -75,21 +76,22 @@ format: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 
-types: $(READY)
-	$(BIN)/mypy
-	$(BIN)/mypy --explicit-package-bases --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs docker examples tests
+types: $(READY)  # the two at the same time, each with a cache of its own
+	$(BIN)/mypy & ours=$$!; \
+	$(BIN)/mypy --cache-dir .mypy_cache/tests --explicit-package-bases --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs docker examples tests; theirs=$$?; \
+	wait $$ours && exit $$theirs
 
 erase:
 	@rm -f .coverage .coverage.*
 
 unit: plain  ## each module by itself, the emulator and a real Valkey beside it; in two processes, file by file
-	$(BY_TWO) $(UNIT) --ignore=$(SDK)
+	$(BY_FILE) $(UNIT) --ignore=$(SDK)
 
 sdk: plain  ## the official dashscope SDK against the emulator
 	$(PYTEST) $(SDK)
 
 integration: compiled  ## real workers, compiled, under prefork, threads, gevent and solo; real speech; command line; Flower
-	$(BY_TWO) tests/integration
+	$(BY_FILE) tests/integration
 
 browser: plain  ## the example's web app, driven by Chromium against a real worker; SHOTS=folder keeps pictures of it
 	@command -v chromium >/dev/null || { \
@@ -100,8 +102,9 @@ browser: plain  ## the example's web app, driven by Chromium against a real work
 
 TABLE = --faults-table docs/faults.md
 
+faults: AT_ONCE = 3  # they wait a lot
 faults: plain  ## what the world can do to a job, and what becomes of it; writes the table in docs/faults.md
-	$(BY_TWO) tests/faults $(TABLE)
+	$(BY_FILE) tests/faults $(TABLE)
 
 coverage: $(READY)
 	$(BIN)/coverage combine --quiet

@@ -141,7 +141,7 @@ def written(folder: Path, kind: Kind) -> Path:
     return path
 
 
-def encoded(stream: AudioStream, sound: np.ndarray, rate: int) -> Iterator[list[Packet[Any]]]:
+def encoded(stream: AudioStream, sound: np.ndarray, rate: int) -> "Iterator[list[Packet[Any]]]":
     """The sound as the stream wants it: rate, channels, samples."""
     to = stream.codec_context
     fit = av.AudioResampler(to.format.name, to.layout.name, to.sample_rate, to.frame_size or 1024)
@@ -153,7 +153,7 @@ def encoded(stream: AudioStream, sound: np.ndarray, rate: int) -> Iterator[list[
     yield stream.encode(None)
 
 
-def film(pictures: VideoStream, seconds: float) -> Iterator[list[Packet[Any]]]:
+def film(pictures: VideoStream, seconds: float) -> "Iterator[list[Packet[Any]]]":
     """A small picture whose brightness changes."""
     pictures.width, pictures.height, pictures.pix_fmt = 176, 144, "yuv420p"
     for number in range(int(seconds * 25)):
