@@ -9,9 +9,9 @@ from celery.exceptions import Ignore
 
 from config.logs import hidden_arguments
 from tasks import generation
-from tasks.errors import BadInput, JobError, NotEnded, Withdrawn
+from tasks.errors import BadInput
 from tasks.job.keys import JobKeys
-from tasks.shell import JobTask, explained, is_told, later, revoked
+from tasks.shell import JobTask, explained, is_told, leaving
 from tasks.text.answers import Answers
 from tasks.text.request import GenerateRequest
 from worker.generation import Caller
@@ -32,17 +32,10 @@ def generate(self: TextTask, /, *args: Any, **options: Any) -> dict[str, Any]:
         raise Ignore
     process, job_id = runtime(), str(self.request.id)
     rules = process.settings.job
-    try:
+    with leaving(self):
         request, keys = GenerateRequest.parse(args, options), JobKeys(job_id)
         answers = Answers(process.redis, keys, uuid.uuid4().hex, ttl=rules.ttl, lease=rules.lease)
         return generation.run(request, job_id, answers, _house(process, job_id), self.request.retries)
-    except NotEnded as left:
-        later(self, left)
-    except Withdrawn:
-        revoked(self)
-    except JobError as error:
-        # `from None`: texts of libraries may hold an address, and Celery stores the whole chain.
-        raise error from None
 
 
 def _house(process: Runtime, job_id: str) -> generation.House:

@@ -2,6 +2,8 @@
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,7 +12,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.states import READY_STATES
 
 from config.logs import shown_arguments
-from tasks.errors import EndedBefore, JobError, NotEnded
+from tasks.errors import EndedBefore, JobError, NotEnded, Withdrawn
 from worker.handback import first_in_line
 
 log = logging.getLogger("worker.tasks")
@@ -35,6 +37,20 @@ class JobTask(Task[Any, Any]):
         Celery would show them as they are in the event that tells of it.
         """
         return super().apply_async(args, kwargs, *more, **options | self.shown(args or (), kwargs or {}))
+
+
+@contextmanager
+def leaving(task: JobTask) -> Iterator[None]:
+    """How the block is left becomes what Celery knows."""
+    try:
+        yield
+    except NotEnded as left:
+        later(task, left)
+    except Withdrawn:
+        revoked(task)
+    except JobError as error:
+        # `from None`: texts of libraries may hold a signed address, and Celery stores the whole chain.
+        raise error from None
 
 
 def is_told(task: JobTask) -> bool:

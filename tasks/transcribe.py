@@ -19,7 +19,7 @@ from tasks.job.callback import Callback
 from tasks.job.record import JobRecord
 from tasks.job.request import JobRequest
 from tasks.job.twins import Twins
-from tasks.shell import JobTask, explained, later, revoked, told_again
+from tasks.shell import JobTask, explained, leaving, told_again
 from worker.notices import send_notice
 from worker.runtime import Runtime, runtime
 
@@ -34,18 +34,11 @@ def transcribe(self: JobTask, /, *args: Any, **options: Any) -> dict[str, Any]:
     callback = Callback.of(options, _queue(self.request)) if signing.secret else None
     record = JobRecord(process.redis, str(self.request.id), ttl=rules.ttl, lease=rules.lease, callback=callback)
     try:
-        house = _house(process, self.request, record.job_id)
-        with _calling_back(self, callback):
+        with leaving(self), _calling_back(self, callback):
+            house = _house(process, self.request, record.job_id)
             return transcription.run(lambda: _request(args, options, signing), _shown(args, options), record, house)
     except EndedBefore as before:
         return told_again(self, before)
-    except NotEnded as left:
-        later(self, left)
-    except Withdrawn:
-        revoked(self)
-    except JobError as error:
-        # `from None`: texts of libraries may hold a signed address, and Celery stores the whole chain.
-        raise error from None
 
 
 def _request(args: tuple[Any, ...], options: dict[str, Any], signing: CallbackSettings) -> JobRequest:

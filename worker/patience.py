@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
+from worker.patched import is_patched
+
 __all__ = ["PatientResponse", "alarm"]
 
 
@@ -21,8 +23,7 @@ def alarm(seconds: float | None) -> AbstractContextManager[object]:
 
     Elsewhere the socket's timeout is that already. Raises `TimeoutError` in the block. Never imports gevent.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    if seconds is None or monkey is None or not monkey.is_module_patched("socket"):
+    if seconds is None or not is_patched("socket"):
         return nullcontext()
     bound: AbstractContextManager[object] = sys.modules["gevent"].Timeout(seconds, TimeoutError("timed out"))
     return bound

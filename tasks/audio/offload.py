@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from worker.patched import is_patched
+
 __all__ = ["give_way", "offloaded"]
 
 T = TypeVar("T")
@@ -36,8 +38,7 @@ def give_way(seen: int) -> int:
 
 def _native_threads() -> Any:
     """gevent's thread pool for this hub, None where nothing is patched. Looks, and never imports gevent."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
+    if not is_patched("threading"):
         return None
     return sys.modules["gevent"].get_hub().threadpool
 

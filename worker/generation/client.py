@@ -6,7 +6,6 @@ several, under gevent  a greenlet each waits (`sync`): an event loop stands on w
 """
 
 import ssl
-import sys
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +14,7 @@ from worker.generation.limits import Limits
 from worker.generation.messages import PATH, Caller, Prompt, Reply
 from worker.generation.sync import SyncClient
 from worker.http import HttpLimits, HttpPool
+from worker.patched import is_patched
 
 if TYPE_CHECKING:
     from worker.generation.aio import AsyncClient
@@ -66,7 +66,7 @@ class Client:
             self._made.close(timeout)
 
     def _way(self, alone: bool) -> Way:
-        return self._sync if alone or is_patched() else self._many()
+        return self._sync if alone or is_patched("threading") else self._many()
 
     def _many(self) -> "AsyncClient":
         with self._lock:
@@ -89,9 +89,3 @@ def http_limits(limits: Limits) -> HttpLimits:
         read_timeout=limits.timeout,
         idle=limits.idle_time,
     )
-
-
-def is_patched() -> bool:
-    """Whether gevent has patched threads. Looks, and never imports gevent."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
