@@ -84,8 +84,8 @@ types: $(READY)  # the two at the same time, each with a cache of its own
 erase:
 	@rm -f .coverage .coverage.*
 
-unit: AT_ONCE = 4  # half of the time they wait
-unit: plain  ## each module by itself, the emulator and a real Valkey beside it; in four processes, file by file
+unit: AT_ONCE = 3  # half of the time they wait
+unit: plain  ## each module by itself, the emulator and a real Valkey beside it; in three processes, file by file
 	$(BY_FILE) $(UNIT) --ignore=$(SDK)
 
 sdk: plain  ## the official dashscope SDK against the emulator

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery, current_app
+from hypothesis import settings as hypothesis_settings
 
 from config.settings import GROUPS, Settings, load, settings
 from emulator.stack import Process, answers, free_port
 from worker import runtime
+
+# Not by the clock: a machine that is busy makes an example slow, and that is no fault.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 pytest_plugins = ["tests.certificates", "tests.receivers", "tests.recordings", "tests.sites"]
 
