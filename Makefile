@@ -63,8 +63,7 @@ bench-%: compiled  # make bench-first_word runs one
 PYTEST = $(BIN)/coverage run --parallel-mode -m pytest -q
 UNIT = tests/config tests/worker tests/tasks tests/cli tests/emulator tests/bench tests/test_architecture.py tests/test_docs.py tests/test_exports.py
 SDK = tests/emulator/test_sdk.py
-AT_ONCE = 2
-BY_FILE = COVERAGE_FILE=.coverage.$@ $(BIN)/pytest -q --numprocesses $(AT_ONCE) --dist loadfile --cov --cov-report=
+BY_FILE = COVERAGE_FILE=.coverage.$@ $(BIN)/pytest -q --numprocesses 2 --dist loadfile --cov --cov-report=
 
 test: TABLE =  # a test changes no file
 test: format lint types erase unit sdk browser faults integration coverage  ## everything that CI runs
@@ -84,8 +83,7 @@ types: $(READY)  # the two at the same time, each with a cache of its own
 erase:
 	@rm -f .coverage .coverage.*
 
-unit: AT_ONCE = 3  # half of the time they wait
-unit: plain  ## each module by itself, the emulator and a real Valkey beside it; in three processes, file by file
+unit: plain  ## each module by itself, the emulator and a real Valkey beside it
 	$(BY_FILE) $(UNIT) --ignore=$(SDK)
 
 sdk: plain  ## the official dashscope SDK against the emulator
@@ -103,7 +101,6 @@ browser: plain  ## the example's web app, driven by Chromium against a real work
 
 TABLE = --faults-table docs/faults.md
 
-faults: AT_ONCE = 3  # they wait a lot
 faults: plain  ## what the world can do to a job, and what becomes of it; writes the table in docs/faults.md
 	$(BY_FILE) tests/faults $(TABLE)
 

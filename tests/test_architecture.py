@@ -1,6 +1,7 @@
 """The arrows of the house: who may import whom. Read from the source, so that a lazy import counts too."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -209,14 +210,21 @@ ONLY: dict[str, set[str]] = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     paths = [path for package in sorted(OURS) for path in (ROOT / package).rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -259,7 +267,7 @@ def test_the_app_names_its_tasks_by_string() -> None:
     "module", sorted(name for name in modules() if name.split(".")[0] not in {"config", "emulator"})
 )
 def test_only_config_reads_the_environment(module: str) -> None:
-    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+    for node in nodes(modules()[module]):
         assert not (isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}), (
             f"{module} reads the environment"
         )

@@ -26,9 +26,11 @@ def test_who_is_on_duty_stays_so_until_the_line_is_empty(peer: Peers, inside: Re
     one.ask("a")
     assert other.ask("b").look_in is not None
     for _ in range(3):
-        inside.elapse(4.2)
+        inside.elapse(2)
         one.renew("a")
         assert one.ask("c").look_in is None
+        inside.elapse(2.2)
+        one.renew("a")
         assert other.ledger.look("m") is not None
     one.give_back("a")
     other.give_back("b")
