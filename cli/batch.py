@@ -9,7 +9,7 @@ from typing import Any
 from cli.board import Line
 from cli.client import Client, Job
 from cli.journal import Entry, InUse, Journal
-from cli.output import MANY, fail, rendered, tell
+from cli.output import MANY, fail, not_written, rendered, tell
 from cli.references import Recording
 
 ASIDE = frozenset({"pace", "live", "tenant", "account"})
@@ -54,9 +54,7 @@ class Batch:
                 _write(path, rendered(line, form))
                 self._journal.written(line.job.id, form)
             except OSError as error:
-                # The transcript is paid for: it stays in Redis, and the way to it is said.
-                kept = f"The transcript is kept: stenopool watch {line.job.id}"
-                fail(f"{path} cannot be written: {error.strerror}. {kept}")
+                not_written(line, str(path), error)
             if self._is_loud:
                 tell(f"wrote {path}")
 

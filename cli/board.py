@@ -132,6 +132,8 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        if not self._console.is_terminal:
+            self._console.line()  # on a terminal the library ends its last line itself
 
     @property
     def _is_tight(self) -> bool:

@@ -1,6 +1,7 @@
 """What is said on stderr, and transcripts in the form that was asked for."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -44,8 +45,19 @@ def to_stdout(form: str, *, headed: bool) -> Write:
     """Print results; several get a heading each, but several JSON results are a line each."""
 
     def write(line: Line) -> None:
-        if headed and form != "json":
-            click.echo(f"== {line.job.name}")
-        click.echo(rendered(line, form), nl=False)
+        heading = f"== {line.job.name}\n" if headed and form != "json" else ""
+        try:
+            click.echo(heading + rendered(line, form), nl=False)
+        except BrokenPipeError:
+            raise  # who reads it has seen enough
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else what is left fails again at the end
+            not_written(line, "The output", error)
 
     return write
+
+
+def not_written(line: Line, what: str, error: OSError) -> NoReturn:
+    """Leave: a transcript cannot be given out. It is paid for and stays in Redis; the way to it is said."""
+    kept = f"The transcript is kept: stenopool watch {line.job.id}"
+    fail(f"{what} cannot be written: {error.strerror}. {kept}")

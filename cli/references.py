@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -64,7 +65,7 @@ def _lines(text: str) -> list[str]:
 
 def _found(text: str) -> Iterator[Recording]:
     if "://" in text or text.startswith(("file:", "data:")):
-        yield Recording(text, name_of(text))
+        yield _address(text)
     elif os.path.isfile(text):
         yield _file(text, os.path.dirname(text))
     elif os.path.isdir(text):
@@ -73,6 +74,17 @@ def _found(text: str) -> Iterator[Recording]:
         yield from _some(text, _before_magic(text), sorted(glob.glob(text, recursive=True)))
     else:
         raise click.BadParameter(f"there is no file {text}; give a path, or an address such as https://host/call.mp3.")
+
+
+def _address(text: str) -> Recording:
+    name = name_of(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(
+            f"the address that ends in {name} is not UTF-8; write other bytes as %E9 is written for é in Latin-1."
+        ) from None
+    return Recording(text, name)
 
 
 def _some(text: str, top: str, paths: Iterable[str]) -> list[Recording]:
@@ -88,9 +100,13 @@ def _some(text: str, top: str, paths: Iterable[str]) -> list[Recording]:
 
 def _below(folder: str) -> Iterator[str]:
     """The files of a folder and of those in it, but for hidden ones. Links to folders are not followed."""
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise click.BadParameter(f"the folder {error.filename} cannot be read: {error.strerror}.")
 
 
 def _before_magic(pattern: str) -> str:

@@ -98,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": set(),
     "tasks.audio.reference": {"tasks.errors"},
     "tasks.compact": set(),
+    "tasks.spacing": set(),
     "tasks.checks": {"tasks.errors"},
     # What is done with a text knows neither Celery nor the settings.
     "tasks.text": {
@@ -111,9 +112,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "worker.script",
         "worker.stops",
     },
-    "tasks.text.cut": set(),
+    "tasks.text.cut": {"tasks.spacing"},
     "tasks.text.source": {"tasks.errors"},
-    "tasks.transcript": {"tasks.compact", "worker.recognition"},
+    "tasks.transcript": {"tasks.compact", "tasks.spacing", "worker.recognition"},
     # A job's record knows neither audio nor recognition; a stream knows neither Redis nor the settings.
     "tasks.job": {
         "tasks.checks",

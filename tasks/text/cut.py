@@ -6,8 +6,9 @@ somewhere. All parts together are the text, character by character.
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
+
+from tasks.spacing import space_between
 
 ENDS = (
     re.compile(r"\n\s*\n"),
@@ -66,8 +67,4 @@ def _between(text: str, before: str, answer: str) -> str:
     breaks = before[len(before.rstrip()) :].count("\n")
     if breaks:
         return "\n" * min(breaks, 2)
-    return "" if _is_wide(text[-1]) or _is_wide(answer[0]) else " "
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
+    return space_between(text, answer)

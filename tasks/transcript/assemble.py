@@ -1,9 +1,9 @@
 """From what the service said to a transcript. Pure."""
 
-import unicodedata
 from collections.abc import Iterable
 from typing import TypedDict
 
+from tasks.spacing import space_between
 from worker.recognition import Sentence as HeardSentence
 
 
@@ -78,9 +78,5 @@ def joined(sentences: Iterable[Sentence]) -> str:
     text = ""
     for sentence in sentences:
         part = sentence["text"]
-        text += f" {part}" if text and not (_is_wide(text[-1]) or _is_wide(part[0])) else part
+        text += (space_between(text, part) if text else "") + part
     return text
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"

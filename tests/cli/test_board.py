@@ -311,3 +311,10 @@ def test_what_goes_elsewhere_does_not_disturb_the_screen(capsys: pytest.CaptureF
             shown = screen.getvalue()
             print("the text")
     assert capsys.readouterr().out == "the text\n" and "the text" not in screen.getvalue() and "\x1b[?25h" not in shown
+
+
+def test_where_there_is_no_terminal_the_last_line_is_ended_too() -> None:
+    paper = io.StringIO()
+    with Board(Console(file=paper, width=80), 2) as board:
+        board.draw([])
+    assert paper.getvalue().endswith("\n") and paper.getvalue().splitlines()[-1].startswith("0 of 2 done")

@@ -1,5 +1,6 @@
 import json
 import runpy
+import subprocess
 import sys
 import threading
 import time
@@ -239,6 +240,16 @@ def test_a_job_that_another_client_sent_can_be_watched(
     done = stenopool("watch", "--format", form, "j")
     assert (done.exit_code, done.stdout) == (0, given_out)
     assert "call.mp3" in done.stderr and "calls" not in done.stderr
+
+
+def test_an_output_that_is_full_is_a_sentence_that_says_where_the_transcript_is(app: Celery, record: JobRecord) -> None:
+    transcribed(record, "https://host/call.wav")
+    command = [Path(sys.executable).with_name("stenopool"), "watch", "j"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    said = "The output cannot be written: No space left on device. The transcript is kept: stenopool watch j\n"
+    assert done.returncode == 1 and said in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 def test_a_watched_job_that_was_cancelled_is_a_failure(app: Celery, record: JobRecord, client: redis.Redis) -> None:

@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,14 +111,32 @@ def test_a_name_can_be_shown_and_written(tree: Tree) -> None:
         ("@none.txt", "the list @none.txt cannot be read: No such file"),
         ("@bytes", "there is no file"),
         ("@list", "there is no file @other"),
+        ("@latin", r"the address that ends in caf_\.mp3 is not UTF-8; .*%E9"),
+        ("https://u:p@host/\udcff.wav?sig=secret", r"the address that ends in _\.wav is not UTF-8"),
     ],
 )
 def test_a_reference_to_nothing_is_refused(tree: Tree, tmp_path: Path, text: str, said: str) -> None:
     tree("notes.txt")
     (tmp_path / "bytes").write_bytes(b"\xff\x00")
     (tmp_path / "list").write_text("@other")
+    (tmp_path / "latin").write_bytes(b"https://host/caf\xe9.mp3\n")
     with pytest.raises(click.BadParameter, match=said):
         recordings([text])
+
+
+def test_a_folder_that_cannot_be_read_is_named(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not left out, as if there were nothing in it. Root may read any, so here the system is what says no."""
+    tree("calls/a.wav", "calls/secret/b.wav")
+    look = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("secret"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(click.BadParameter, match=r"the folder calls/secret cannot be read: Permission denied\."):
+        recordings(["calls"])
 
 
 def test_a_list_on_stdin_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

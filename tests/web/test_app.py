@@ -274,6 +274,7 @@ def test_the_app_sweeps_when_it_starts(
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "http://["}, 403),
     ],
 )
 def test_another_site_cannot_send_in_a_users_name(web: Web, headers: dict[str, str], status: int) -> None:

@@ -11,7 +11,7 @@ import pysubs2
 import pytest
 import redis
 from moonshine_voice import get_assets_path
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from emulator.stack import Stack, free_port
 
@@ -244,13 +244,15 @@ def test_a_text_is_shown_as_text_whatever_it_says(page: Page, stack: Stack, shot
     for width in (320, 390, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(page.locator("#unplayable")).to_be_visible()
+    expect(page.locator("#player")).to_be_hidden()
     shot(page, "strange")
 
 
 def write_result(stack: Stack, job_id: str, said: list[str]) -> None:
-    """Let the job have succeeded, and each other sentence be of the other channel."""
+    """Let the job have succeeded, and each other sentence be of the other channel, begun before the last one's end."""
     sentences = [
-        {"begin_time": 1000 * i, "end_time": 1000 * i + 900, "text": text, "channel": i % 2, "words": []}
+        {"begin_time": 1000 * i, "end_time": 1000 * i + 1900, "text": text, "channel": i % 2, "words": []}
         for i, text in enumerate(said)
     ]
     result = {"sentences": sentences, "captions": {"txt": ""}, "timing": {}}
@@ -259,15 +261,91 @@ def write_result(stack: Stack, job_id: str, said: list[str]) -> None:
         client.hdel(f"stenopool:job:{{{job_id}}}", "error")
 
 
-def test_a_recording_can_be_dropped_and_the_keyboard_is_enough(page: Page) -> None:
-    data = page.evaluate_handle(
-        """() => {
-            const data = new DataTransfer();
-            data.items.add(new File(["RIFF"], "dropped.wav"));
-            return data;
+def test_of_speakers_who_speak_at_once_all_are_marked_below_the_player(page: Page, stack: Stack) -> None:
+    begin(page, "two_cities.wav")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#state")).to_have_text("Cancelled")
+    write_result(stack, page.url.rsplit("/", 1)[-1], [f"Sentence {number}." for number in range(40)])
+    page.reload()
+    rows = page.locator("#text li")
+    expect(rows).to_have_count(40)
+
+    rows.nth(39).scroll_into_view_if_needed()
+    page.evaluate("document.getElementById('audio').playbackRate = 0.0625")  # two seconds last half a minute
+    for number in (10, 8, 6, 4):
+        rows.nth(number).get_by_role("button").click()
+        expect(rows.nth(number)).to_have_class("spoken")
+    expect(rows.nth(3)).to_have_class("spoken")
+    expect(rows.nth(8)).not_to_have_class("spoken")
+    page.evaluate("document.getElementById('audio').pause()")
+    row, player = rows.nth(4).bounding_box(), page.locator("#player").bounding_box()
+    assert row and player and row["y"] >= player["y"] + player["height"]
+
+
+def test_however_often_one_goes_to_a_place_it_is_looked_once_a_frame_what_is_spoken(page: Page) -> None:
+    begin(page, "beckett.wav", pace="0")
+    expect(page.locator("#state")).to_have_text("Done")
+    for _ in range(5):
+        page.locator("#text .word").first.click()
+    looks = page.evaluate(
+        """async () => {
+            const ours = requestAnimationFrame;
+            let asked = 0;
+            window.requestAnimationFrame = (then) => (asked++, ours(then));
+            for (let frame = 0; frame < 20; frame++) await new Promise((next) => ours(next));
+            return asked;
         }"""
     )
+    assert 10 <= looks <= 25
+
+    # What is not on the screen is not played by the keyboard.
+    page.evaluate("document.getElementById('audio').pause()")
+    page.get_by_role("link", name="Transcripts").click()
+    expect(page.locator("#job")).to_be_hidden()
+    page.keyboard.press("Space")
+    assert page.evaluate("document.getElementById('audio').paused")
+
+
+def test_what_is_being_sent_is_what_the_form_shows(page: Page) -> None:
+    on_their_way: list[Route] = []
+    page.route("**/api/uploads", lambda route: on_their_way.append(route))
+    page.set_input_files("#file", ASSETS / "beckett.wav")
+    page.get_by_role("button", name="Transcribe").click()
+    expect(page.locator("#file")).to_be_disabled()
+    drop(page, "other.wav")
+    expect(page.locator("#chosen")).to_contain_text("beckett.wav")
+
+    on_their_way.pop().fulfill(status=507, json={"error": "The disk is full."})
+    expect(page.locator("#refusal")).to_have_text("The disk is full.")
+    drop(page, "other.wav", "third.wav")
+    expect(page.locator("#chosen")).to_contain_text("other.wav")
+    expect(page.locator("#refusal")).to_contain_text("the first of 2")
+
+
+def test_a_job_that_is_not_there_leaves_the_form_also_on_a_telephone(page: Page, app: App) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{app.address}/jobs/{'0' * 32}")
+    expect(page.locator("#notice")).to_contain_text("no such job")
+    expect(page.get_by_role("button", name="Transcribe")).to_be_visible()
+    page.get_by_role("link", name="Transcripts").click()
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def drop(page: Page, *names: str) -> None:
+    """Let files fall on the page."""
+    data = page.evaluate_handle(
+        """(names) => {
+            const data = new DataTransfer();
+            for (const name of names) data.items.add(new File(["RIFF"], name));
+            return data;
+        }""",
+        names,
+    )
     page.dispatch_event("#drop", "drop", {"dataTransfer": data})
+
+
+def test_a_recording_can_be_dropped_and_the_keyboard_is_enough(page: Page) -> None:
+    drop(page, "dropped.wav")
     expect(page.locator("#chosen")).to_contain_text("dropped.wav")
 
     page.locator("#url").focus()

@@ -12,6 +12,7 @@ function show(path, { push = false } = {}) {
   current = path.match(/^\/jobs\/([0-9a-f]{32})$/)?.[1] ?? null;
   document.body.classList.toggle("reading", current !== null);
   document.title = "Transcripts";
+  notice();
   $("empty").hidden = current !== null;
   $("job").hidden = true;
   mark();
@@ -74,7 +75,10 @@ addEventListener("dragleave", (event) => event.relatedTarget === null && drop.cl
 addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  const { files } = event.dataTransfer;
+  if (!files.length || $("fields").disabled) return;
+  take(files[0]);
+  if (files.length > 1) refuse(`Only the first of ${files.length} files was taken.`);
 });
 
 // The file is the body of the request. XMLHttpRequest, because fetch does not tell how much has gone.
@@ -87,7 +91,7 @@ function upload(body, told) {
     request.addEventListener("load", () =>
       request.status === 201 ? done(request.response.upload) : failed(new Error(request.response?.error ?? "The upload failed.")),
     );
-    request.addEventListener("error", () => failed(new Error("The upload was broken off; try again.")));
+    request.addEventListener("error", () => failed(new Error("The upload was broken off, or the file cannot be read; try again, or choose it again.")));
     request.send(body);
   });
 }
@@ -113,7 +117,7 @@ async function send() {
 $("new").addEventListener("submit", async (event) => {
   event.preventDefault();
   refuse();
-  $("go").disabled = true;
+  $("fields").disabled = true; // what is being sent is what the form shows
   try {
     const { id } = await send();
     $("file").value = "";
@@ -124,7 +128,7 @@ $("new").addEventListener("submit", async (event) => {
   } catch (error) {
     refuse(error.message);
   } finally {
-    $("go").disabled = false;
+    $("fields").disabled = false;
     $("go").textContent = "Transcribe";
   }
 });

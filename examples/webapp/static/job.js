@@ -21,7 +21,8 @@ export async function open(id) {
   } catch (error) {
     if (shown !== id) return;
     notice(error.message);
-    if (error.status !== 404) retry(() => open(id));
+    if (error.status === 404) offerTheForm();
+    else retry(() => open(id));
     return;
   }
   if (shown !== id) return; // another one was opened meanwhile
@@ -29,6 +30,11 @@ export async function open(id) {
   last = job.last;
   draw(job);
   if (!ENDED.includes(job.state)) follow(id);
+}
+
+function offerTheForm() {
+  document.body.classList.remove("reading");
+  $("empty").hidden = false;
 }
 
 const retry = (what) => (again = setTimeout(what, 2000 + 2000 * Math.random()));
@@ -70,9 +76,7 @@ function draw(job) {
   drawn = job.id;
   job.sentences.forEach(transcript.addFinal);
   if (job.partial && !ENDED.includes(job.state)) transcript.showPartial(job.partial);
-  if ($("audio").getAttribute("src") !== job.audio) $("audio").setAttribute("src", job.audio);
-  $("player").hidden = !job.audio || (job.state === "failed" && !job.sentences.length);
-  if (job.audio) transcript.makeSeekable();
+  transcript.offerSound(job.state === "failed" && !job.sentences.length ? null : job.audio);
   $("downloads").hidden = job.state !== "succeeded";
   $("formats").replaceChildren(
     ...job.captions.map((format) =>
@@ -104,7 +108,7 @@ function facts(job) {
 }
 
 function hint(job) {
-  if (transcript.count()) return "";
+  if (!transcript.isEmpty()) return "";
   if (job.state === "succeeded") return "Nothing was said in this recording.";
   if (job.state === "queued") return "No worker has taken it yet.";
   return job.state === "running" ? "The first words are about to come …" : "";

@@ -6,13 +6,14 @@ const audio = $("audio");
 const list = $("text");
 const rows = new Map(); // "channel begin" -> { sentence, row, words }
 const partials = new Map(); // channel -> row
-let spoken = null; // the one that is being spoken
+let spoken = []; // those of `rows` that are being spoken; several, where channels are
+let frame = 0; // the next look at what is being spoken
 
 export function clear() {
   list.replaceChildren();
   rows.clear();
   partials.clear();
-  spoken = null;
+  spoken = [];
   list.classList.remove("seekable", "several");
 }
 
@@ -50,10 +51,20 @@ export function keepingTheEndInSight(change) {
   if (was && audio.paused) page.scrollTop = page.scrollHeight;
 }
 
-export function makeSeekable() {
-  list.classList.add("seekable");
+export function offerSound(address) {
+  if (address && audio.getAttribute("src") !== address) audio.setAttribute("src", address);
+  show(Boolean(address));
 }
 
+// Workers read more formats than browsers play.
+function show(isOffered) {
+  const isPlayable = isOffered && !audio.error;
+  $("player").hidden = !isPlayable;
+  $("unplayable").hidden = !isOffered || isPlayable;
+  list.classList.toggle("seekable", isPlayable);
+}
+
+export const isEmpty = () => !list.childElementCount;
 export const count = () => rows.size;
 export const plainText = () => inOrder().map(({ sentence }) => sentence.text).join("\n");
 
@@ -104,23 +115,33 @@ function play(ms) {
 
 function step() {
   const now = audio.currentTime * 1000;
-  const current = [...rows.values()].find(({ sentence }) => sentence.begin_time <= now && now < sentence.end_time);
-  if (current !== spoken) {
-    spoken?.row.classList.remove("spoken");
-    spoken?.words.forEach(({ span }) => span.classList.remove("spoken"));
-    spoken = current ?? null;
-    spoken?.row.classList.add("spoken");
-    if (!audio.paused) spoken?.row.scrollIntoView({ block: "nearest" });
+  const before = spoken;
+  spoken = [...rows.values()].filter(({ sentence }) => sentence.begin_time <= now && now < sentence.end_time);
+  before.filter((one) => !spoken.includes(one)).forEach(unmark);
+  spoken.filter((one) => !before.includes(one)).forEach(mark);
+  for (const { words } of spoken) {
+    for (const { begin, end, span } of words) span.classList.toggle("spoken", begin <= now && now < end);
   }
-  for (const { begin, end, span } of spoken?.words ?? []) span.classList.toggle("spoken", begin <= now && now < end);
-  if (!audio.paused) requestAnimationFrame(step);
+  cancelAnimationFrame(frame); // that of whoever else called
+  if (!audio.paused) frame = requestAnimationFrame(step);
+}
+
+function mark({ row }) {
+  row.classList.add("spoken");
+  if (!audio.paused) row.scrollIntoView({ block: "nearest" });
+}
+
+function unmark({ row, words }) {
+  row.classList.remove("spoken");
+  words.forEach(({ span }) => span.classList.remove("spoken"));
 }
 
 audio.addEventListener("play", step);
 audio.addEventListener("seeked", step);
+audio.addEventListener("error", () => show(!$("player").hidden));
 
 document.addEventListener("keydown", (event) => {
-  if ($("player").hidden || event.target.closest("input, select, button, a, summary, audio")) return;
+  if (!audio.checkVisibility() || event.target.closest("input, select, button, a, summary, audio")) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === " ") (audio.paused ? audio.play() : audio.pause());
   else if (event.key === "ArrowLeft") audio.currentTime -= 5;

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from functools import cache
 
+from tasks.spacing import is_korean
+
 NOT_FIRST = frozenset(
     ",.;:!?)]}%…–—’”»›、。，．・：；！？％）］｝〉》」』】〕〗〞～〜゛゜ヽヾゝゞ々ー"
     "ぁぃぅぇぉっゃゅょゎゕゖァィゥェォッャュョヮヵヶ｡｣､･ｧｨｩｪｫｬｭｮｯｰ"
@@ -76,5 +78,4 @@ def _width(character: str) -> int:
 
 
 def _is_ideographic(character: str) -> bool:
-    # Korean is as wide, but has spaces between its words.
-    return _width(character) == 2 and not ("\uac00" <= character <= "\ud7a3" or "\u1100" <= character <= "\u11ff")
+    return _width(character) == 2 and not is_korean(character)

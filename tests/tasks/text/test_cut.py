@@ -69,6 +69,7 @@ def test_a_paragraph_is_a_better_end_than_a_line_and_a_line_than_a_sentence() ->
         (["a.\n\n\n", "b."], ["One.", "Two."], "One.\n\nTwo."),
         (["好。", "好。"], ["很好。", "很好。"], "很好。很好。"),
         (["好。", "好。"], ["Good.", "Good."], "Good. Good."),
+        (["好。", "好。"], ["좋습니다.", "좋습니다."], "좋습니다. 좋습니다."),
         (["a. ", "b. ", "c."], ["One.", "", "Three."], "One. Three."),
     ],
 )
