@@ -1,6 +1,7 @@
 """Celery shell of the main task: decode, call, map how it went to what Celery knows. Nothing else."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -96,17 +97,17 @@ def _house(process: Runtime, request: Any, job_id: str) -> House:
         connect_timeout=audio.connect_timeout,
         read_timeout=audio.read_timeout,
     )
-    http, stores = process.http, process.stores
+    http, stores, rules = process.http, process.stores, process.settings.job
     opener = partial(open_audio, roots=audio.roots, http=http, stores=stores, limits=limits)
     return House(
         worker=str(request.hostname),
         queue=_queue(request),
-        rules=process.settings.job,
+        rules=rules,
         redis_patience=process.settings.redis.patience,
         places=process.accounts.place,
         open_audio=lambda reference, rate, channel: opener(reference, rate=rate, channel=channel),
         digest=partial(digest, roots=audio.roots, http=http, stores=stores, limits=limits),
-        twins=Twins(process.redis, ttl=process.settings.job.ttl),
+        twins=Twins(process.redis, ttl=max(rules.ttl, math.ceil(rules.deadline))),
         watch=process.watch,
         explain=partial(explained, job_id),
     )

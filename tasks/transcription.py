@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 from tasks.audio import AudioReference
@@ -81,9 +82,12 @@ class Attempt:
         pulse = self._record.following(meters, self._stop, stall=rules.stall, deadline=self._deadline)
         with self._house.watch(self._record.keys.cancel, self._stop, pulse), self._leaving():
             work = self._work(request, reference)
-            repeats = Repeats(work, self._stop.check)
-            result = repeats.result() or self._result(work, meters, self._heard(work, first, meters))
-            self._patiently(lambda: self._record.succeeded(result))
+            repeats, noted = Repeats(work, self._check, claim.content), {}
+            result = repeats.result()
+            if result is None:
+                result = self._result(work, meters, self._heard(work, first, meters))
+                noted = repeats.confirmed()
+            self._patiently(partial(self._record.succeeded, result, **noted))
             repeats.keep()
             return result
 
@@ -92,8 +96,7 @@ class Attempt:
     def _check_claim(self) -> None:
         if self._claim.cancelled:
             raise Cancelled
-        if self._claim.elapsed > self._house.rules.deadline:
-            raise Refused(DeadlinePassed.code, str(DeadlinePassed()))
+        self._check()
         tries = self._claim.fruitless - 1
         if tries > self._house.rules.retries:
             raise JobError(
@@ -101,6 +104,11 @@ class Attempt:
                 f"The worker was lost each time that it had begun this job, {tries} times without a new sentence; "
                 "check the recording, and the worker's memory.",
             )
+
+    def _check(self) -> None:
+        self._stop.check()
+        if time.monotonic() > self._deadline:
+            raise Refused(DeadlinePassed.code, str(DeadlinePassed()))
 
     def _work(self, request: JobRequest, reference: AudioReference) -> Work:
         return Work(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tasks.audio.ffmpeg import BARE
 from tasks.audio.limits import AudioLimits
 from tasks.audio.reference import AudioReference
 from tasks.audio.sources import open_source
@@ -25,11 +26,13 @@ def digest(
     limits: AudioLimits,
 ) -> str:
     """The SHA-256 of what is behind a reference, in hex: it is read to its end, and `check`, asked on the way, may
-    raise. Raises what opening and reading it raise.
+    raise. With the ending of its name where that is what says how the bytes are to be heard. Raises what opening and
+    reading it raise.
     """
     seen = hashlib.sha256()
     with open_source(reference, roots=roots, http=http, stores=stores, limits=limits) as file:
         while block := file.read(_BLOCK):
             check()
             seen.update(block)
-    return seen.hexdigest()
+    ending = reference.shown.rpartition(".")[2].lower()
+    return f"{seen.hexdigest()}.{ending}" if ending in BARE else seen.hexdigest()

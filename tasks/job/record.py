@@ -68,7 +68,7 @@ for _, i in ipairs({{1, 2, 3, 5, 6}}) do redis.call('EXPIRE', KEYS[i], ARGV[3]) 
 return {{'claimed', moment, redis.call('LLEN', KEYS[2]), redis.call('EXISTS', KEYS[5]),
     unpack(redis.call('HMGET', KEYS[1],
         'attempts', 'fruitless', 'resumes', 'streams', 'sent_ms', 'duration_ms', 'started_at', 'queued_at',
-        'waiting_since', 'place', 'cuts', 'heard_out'))}}
+        'waiting_since', 'place', 'cuts', 'heard_out', 'content'))}}
 """)
 """Takes the lease, unless the job has ended or somebody holds it. Its own second sending finds what the first did.
 
@@ -152,6 +152,8 @@ class Claimed:
     """Streams that were cut since the last new sentence, and forgiven."""
     heard_out: frozenset[int] = frozenset()
     """Channels that have been streamed to their end."""
+    content: str = ""
+    """What tells the recording from others, if an earlier attempt has read it for that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,10 +265,10 @@ class JobRecord:
             if self._answered(batch.call):
                 self.checkpoint.saved(batch)
 
-    def succeeded(self, result: Mapping[str, Any]) -> None:
-        """Store the result and close the record."""
+    def succeeded(self, result: Mapping[str, Any], **fields: Value) -> None:
+        """Store the result, and these fields, and close the record."""
         ms = result["duration_ms"]
-        self._leave("ended", {"state": "succeeded"}, duration_ms=ms, progress_ms=ms, result=_json(result))
+        self._leave("ended", {"state": "succeeded"}, duration_ms=ms, progress_ms=ms, result=_json(result), **fields)
 
     def failed(self, code: str, sentence: str) -> None:
         """Say why there is no transcript and close the record. The finished sentences stay."""
@@ -357,7 +359,7 @@ class JobRecord:
 
 def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Claimed:
     attempt, fruitless, resumes, streams, sent_ms = (int(field or 0) for field in fields[:5])
-    duration_ms, started_at, queued_at, waiting_since, place, cuts, heard_out = fields[5:]
+    duration_ms, started_at, queued_at, waiting_since, place, cuts, heard_out, content = fields[5:]
     return Claimed(
         attempt=attempt,
         fruitless=fruitless,
@@ -374,6 +376,7 @@ def _claimed(now: bytes, kept: int, cancelled: int, *fields: bytes | None) -> Cl
         place=(place or b"").decode(),
         cuts=int(cuts or 0),
         heard_out=frozenset(map(int, (heard_out or b"").split())),
+        content=(content or b"").decode(),
     )
 
 

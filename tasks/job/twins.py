@@ -43,8 +43,10 @@ class Twins:
         self._client = client
         self._ttl = ttl
 
-    def result(self, key: str, job_id: str) -> dict[str, Any] | None:
+    def result(self, key: str, job_id: str, content: str = "") -> dict[str, Any] | None:
         """The result of the first job with this key; None: it is this one, which has to do the work.
+
+        With `content`, of the first whose recording is known to be this still: it may have changed between two tries.
 
         Raises:
             UnderWay: the first has not ended yet.
@@ -55,12 +57,14 @@ class Twins:
             first = self._first(key, job_id, in_vain)
             if first == job_id:
                 return None
-            state, result = asked(partial(self._client.hmget, job_key(first), ["state", "result"]))
-            if state == b"succeeded" and result:
-                found: dict[str, Any] = json.loads(result)
-                return found
-            if state is not None and state.decode() not in ENDED:
-                break
+            fields = partial(self._client.hmget, job_key(first), ["state", "result", "content"])
+            state, result, known = asked(fields)
+            if not content or known == content.encode():
+                if state == b"succeeded" and result:
+                    found: dict[str, Any] = json.loads(result)
+                    return found
+                if state is not None and state.decode() not in ENDED:
+                    break
             in_vain = first
         raise UnderWay
 

@@ -37,7 +37,8 @@ class Scene:
         self.places = FakePlaces(lambda: self.recognizers)
         self.recordings: list[FakeRecording] = []
         self.opened: list[tuple[Any, ...]] = []
-        self.content = "abc"
+        self.content: str | Exception = "abc"
+        self.was_digested = 0
         self.stop = Stop()
         self.watched: list[str] = []
         self.pulse: Pulse | None = None
@@ -98,6 +99,9 @@ class Scene:
 
     def _digest(self, reference: AudioReference, check: Act) -> str:
         check()
+        self.was_digested += 1
+        if isinstance(self.content, Exception):
+            raise self.content
         return self.content
 
     @contextmanager

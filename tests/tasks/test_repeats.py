@@ -1,17 +1,21 @@
 """A job whose work another has done."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
+from tasks.errors import BadInput
 from tasks.job.view import JobView
 from tests.fakes import FakeRecognizer
 from tests.tasks.scene import KEYS, Scene, states
 from tests.tasks.spoken import final
 from worker.jobs import job_key
+from worker.quota import NoQuota
+from worker.recognition import ServerFault
 
 
 class Before:
@@ -102,3 +106,53 @@ def test_a_first_one_that_failed_leaves_the_work_to_the_next(scene: Scene, befor
     assert scene.run(FakeRecognizer(final(0, 100, "Two.")), idempotency_key="k")["text"] == "Two."
     (key,) = client.scan_iter("stenopool:same:*")
     assert client.get(key) == b"j"
+
+
+# -- a recording is told from others by being read ---------------------------------------------------------------------
+
+
+def test_who_waits_for_the_first_reads_the_recording_once_and_needs_it_no_more(
+    scene: Scene, before: Before, client: redis.Redis
+) -> None:
+    before(deduplicate=True)
+    client.hset(job_key("first"), "state", "running")
+    scene.was_digested = 0
+    for _ in range(3):
+        scene.left(AssertionError("it streams"), deduplicate=True)
+        scene.content = BadInput("audio_forbidden", "The address has run out.")
+    client.hset(job_key("first"), "state", "succeeded")
+    assert again(scene, deduplicate=True)["text"] == "One." and scene.was_digested == 1
+
+
+def test_a_server_that_is_away_at_a_later_try_fails_no_job(scene: Scene, view: JobView) -> None:
+    scene.left(
+        FakeRecognizer(final(0, 100, "One."), ServerFault("x")), FakeRecognizer(ServerFault("x")), deduplicate=True
+    )
+    scene.content = BadInput("audio_unreachable", "The server is away.")
+    scene.left(audio=[BadInput("audio_unreachable", "The server is away.")], deduplicate=True)
+    result = scene.run(FakeRecognizer(final(0, 200, "Two.")), deduplicate=True)
+    assert result["text"] == "One. Two." and view.fields()["content"] == ""
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_what_came_of_a_recording_that_changed_between_two_tries_is_nobody_else_s(
+    scene: Scene, before: Before, client: redis.Redis, is_same: bool
+) -> None:
+    scene.places.errors = [NoQuota("default 7")]
+    scene.left(deduplicate=True)
+    scene.content = "abc" if is_same else "xyz"
+    assert before(deduplicate=True)["text"] == "One."
+    scene.content = "abc"
+    other = scene.run(FakeRecognizer(final(0, 100, "Two.")), deduplicate=True)
+    assert other["text"] == ("One." if is_same else "Two.")
+
+
+def test_a_recording_that_is_read_for_longer_than_a_job_may_take_ends_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late() -> None:
+        now = time.monotonic()
+        monkeypatch.setattr("tasks.transcription.time.monotonic", lambda: now + scene.rules.deadline + 1)
+
+    scene.at_start = too_late
+    assert scene.failed(deduplicate=True).code == "deadline_passed"

@@ -147,6 +147,16 @@ def test_the_next_job_of_a_process_reuses_the_connection(
     assert (emulator.logbook.connections, emulator.logbook.streams) == (1, 3)
 
 
+def test_who_is_first_with_a_key_is_known_for_as_long_as_a_job_may_take(
+    worker: Ready, counted: str, client: redis.Redis
+) -> None:
+    """Also when what jobs leave is forgotten sooner."""
+    worker(STENOPOOL_JOB_TTL="60", STENOPOOL_JOB_DEADLINE="1000")
+    transcribe.apply((counted,), {"pace": 0, "idempotency_key": "k"}, task_id="j").get()
+    (key,) = client.scan_iter("stenopool:same:*")
+    assert 900 < int(client.ttl(key)) <= 1000
+
+
 def test_a_job_knows_how_long_it_was_queued(worker: Ready, counted: str, client: redis.Redis) -> None:
     worker()
     JobRecord(client, "j", ttl=100, lease=LEASE).queued(counted)
