@@ -244,7 +244,7 @@ def test_a_job_that_another_client_sent_can_be_watched(
 
 def test_an_output_that_is_full_is_a_sentence_that_says_where_the_transcript_is(app: Celery, record: JobRecord) -> None:
     transcribed(record, "https://host/call.wav")
-    command = [Path(sys.executable).with_name("stenopool"), "watch", "j"]
+    command = [str(Path(sys.executable).with_name("stenopool")), "watch", "j"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     said = "The output cannot be written: No space left on device. The transcript is kept: stenopool watch j\n"
