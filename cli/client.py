@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import redis
 from celery import Celery
 
-from config.logs import redacted, shown_arguments
+from config.logs import shown_arguments, shown_reference
 from config.settings import Settings
 from tasks.job.keys import JobKeys
 from tasks.job.record import JobRecord
@@ -49,7 +49,7 @@ class Client:
     ) -> Job:
         """Put one job on the queue of this name, or on the usual one. Sent twice under one id it is done once."""
         job = Job(job_id or new_id(), audio, name or name_of(audio))
-        JobRecord(self.redis, job.id, ttl=self._rules.ttl, lease=self._rules.lease).queued(redacted(audio))
+        JobRecord(self.redis, job.id, ttl=self._rules.ttl, lease=self._rules.lease).queued(shown_reference(audio))
         # What events show of the arguments; by default that is the arguments.
         shown: dict[str, Any] = {**shown_arguments([audio], options)}
         self.app.send_task("tasks.transcribe", args=[audio], kwargs=options, task_id=job.id, queue=queue, **shown)
@@ -79,7 +79,7 @@ def new_id() -> str:
 
 def name_of(audio: str) -> str:
     """The last part of a reference, without query; how its results are named."""
-    return printable(unquote(redacted(audio).rstrip("/").rsplit("/", 1)[-1])) or "audio"
+    return printable(unquote(shown_reference(audio).rstrip("/").rsplit("/", 1)[-1])) or "audio"
 
 
 def printable(name: str) -> str:

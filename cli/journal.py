@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.client import new_id
-from config.logs import LONGEST_SHOWN, redacted
+from config.logs import LONGEST_SHOWN, shown_reference
 
 NAME = ".stenopool.jsonl"
 """The file's name, in the folder."""
@@ -73,7 +73,7 @@ class Journal:
         earlier = self._latest.get(recording)
         entry = Entry(new_id(), recording, self._options, earlier.name if earlier else self._free(name))
         # On the disk before the job is on its way.
-        self._add(audio=redacted(audio)[:LONGEST_SHOWN], **asdict(entry))
+        self._add(audio=shown_reference(audio)[:LONGEST_SHOWN], **asdict(entry))
         os.fsync(self._file.fileno())
         return entry
 

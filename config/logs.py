@@ -18,15 +18,46 @@ LONGEST_REFERENCE = 10_000
 MOST_SHOWN = 30
 """Arguments and options that are shown."""
 
-_ADDRESS = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'\"]*@)?(?P<place>[^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?", re.IGNORECASE
+_REFERENCE = re.compile(
+    r"(?P<start>file:(?://)?|[^:/?#@]*:/*|//)?(?P<host>[^/?#]*)(?P<path>[^?#]*).*", re.IGNORECASE | re.DOTALL
 )
+"""Any text is one. A malformed address may have more slashes or fewer; but a file's path begins with one of them."""
+
+_HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?[.,;:)\]}!]*")
+"""With its port; after an address in a text there may be the end of the sentence."""
+
+_NESTED = re.compile(r"(?<=://)[^/]*@")
+"""Credentials of an address that is part of another's path, or of the next one in a list."""
+
+_INLINE = re.compile(r"\bdata:.*", re.IGNORECASE | re.DOTALL)
+
+# A quote and an angle bracket end an address that stands in a text, unless it goes on at once: JavaScript's
+# encodeURIComponent leaves ' as it is.
+_LETTER = r"""(?:[^\s'"<>]|(?:'+|["<>])(?=[.%&=?#+~-]*\w))"""
+_ADDRESS = re.compile(rf"\b[a-z][a-z0-9+.-]{{0,30}}://{_LETTER}*", re.IGNORECASE)
+# Where an address holds a space, nobody can tell where it ends; but ?name= begins a query wherever it stands.
+_QUERY = re.compile(rf"\?[\w.~%\[\]-]+={_LETTER}*")
 _DATA = re.compile(r"\bdata:[^\s'\"]*", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
-    """`text` with every address in it stripped of credentials, query and fragment."""
-    return _DATA.sub("data:…", _ADDRESS.sub(lambda found: found["scheme"] + found["place"], text))
+    """`text` with every address in it stripped of credentials, query and fragment.
+
+    It has to guess where an address begins and ends. Of what is one reference, `shown_reference` knows.
+    """
+    stripped = _ADDRESS.sub(lambda found: shown_reference(found[0]), text)
+    return _DATA.sub("data:…", _QUERY.sub("", stripped))
+
+
+def shown_reference(text: str) -> str:
+    """What may be shown of a reference: neither credentials nor query, fragment or content. Takes any text."""
+    return _INLINE.sub("data:…", _NESTED.sub("", _REFERENCE.sub(_without_secrets, text, count=1)))
+
+
+def _without_secrets(found: re.Match[str]) -> str:
+    start, host = found["start"] or "", found["host"].rpartition("@")[2]
+    # What is no host may be a user and half a password, with a / ? or # in it that should have been encoded.
+    return start + (host + found["path"] if _HOST.fullmatch(host) else "…")
 
 
 def shown_arguments(args: object, options: object) -> dict[str, str]:
@@ -48,9 +79,9 @@ def hidden_arguments(args: object, options: object) -> dict[str, str]:
 
 
 def _shown(argument: object) -> str:
-    # Redacted before it is cut, or a cut could hide the @ that marks a password.
+    # Stripped before it is cut, or a cut could hide the @ that marks a password.
     readable = isinstance(argument, str) and len(argument) <= LONGEST_REFERENCE
-    return redacted(argument)[:LONGEST_SHOWN] if isinstance(argument, str) and readable else "…"
+    return shown_reference(argument)[:LONGEST_SHOWN] if isinstance(argument, str) and readable else "…"
 
 
 class RedactingFormatter(logging.Formatter):

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from config.settings import JobSettings
 from tasks.errors import BadInput, JobError, NotEnded, Unavailable, Withdrawn
-from tasks.text.answers import Answers, Cancelled, Claimed, Held
+from tasks.text.answers import Answers, Cancelled, Claimed, Held, digest_of
 from tasks.text.asking import Asked, Asking
 from tasks.text.cut import cut, joined
 from tasks.text.request import GenerateRequest
@@ -77,7 +77,7 @@ class Attempt:
         self._stop = Stop()
         self._begun = time.monotonic()
         self._deadline = self._begun + house.rules.deadline - claim.elapsed
-        self._heard: list[Answer] = []
+        self._heard: dict[str, Answer] = {}
 
     def run(self, caller: Caller) -> dict[str, Any]:
         """See the function of this name."""
@@ -105,9 +105,7 @@ class Attempt:
     def _merged(self, asking: Asking, parts: list[str]) -> str:
         """The answers as one text; with `reduce` by asking the same of the answers, until there is one."""
         for _ in range(MOST_ROUNDS):
-            found = asking.answers([self._request.prompt(part) for part in parts])
-            self._heard += found
-            said = [answer.text for answer in found]
+            said = [answer.text for answer in self._answered(asking, parts)]
             if len(parts) < 2 or self._request.merge == "join":
                 return joined(parts, said)
             text = "\n\n".join(one.strip() for one in said)
@@ -120,17 +118,25 @@ class Attempt:
             "one, raise part_chars, or set merge to join.",
         )
 
+    def _answered(self, asking: Asking, parts: list[str]) -> list[Answer]:
+        prompts = [self._request.prompt(part) for part in parts]
+        found = asking.answers(prompts)
+        # Under a digest: what is the same is asked, and paid for, once.
+        self._heard |= zip((digest_of(prompt.encode()) for prompt in prompts), found, strict=True)
+        return found
+
     def _result(self, parts: int, text: str) -> dict[str, Any]:
+        heard = self._heard.values()
         # The text comes last: what Celery shows of a result is its beginning.
         return {
             "job_id": self._job_id,
             "model": self._request.model,
             "parts": parts,
-            "requests": len(self._heard),
-            "truncated": sum(answer.is_cut for answer in self._heard),
+            "requests": len(heard),
+            "truncated": sum(answer.is_cut for answer in heard),
             "usage": {
-                "input_tokens": sum(answer.input_tokens for answer in self._heard),
-                "output_tokens": sum(answer.output_tokens for answer in self._heard),
+                "input_tokens": sum(answer.input_tokens for answer in heard),
+                "output_tokens": sum(answer.output_tokens for answer in heard),
             },
             "timing": {"wall_ms": round(1000 * (time.monotonic() - self._begun))},
             "metadata": self._request.metadata,

@@ -16,20 +16,24 @@ __all__ = ["ForbiddenAddress", "Guard", "Resolver", "is_metadata", "is_public"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[..., list[Any]]
 
-_LINK_LOCAL = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
 _METADATA = tuple(
-    ipaddress.ip_address(text)
+    ipaddress.ip_network(text)
     for text in (
+        "169.254.0.0/16",  # link-local, where nearly all of them are
+        "fe80::/10",
         "100.100.100.200",  # Alibaba Cloud
         "168.63.129.16",  # Azure's host agent, a public address by its number
         "192.0.0.192",  # Oracle Cloud
-        "fd00:ec2::254",  # AWS over IPv6
+        "fd00:ec2::/32",  # AWS over IPv6: ::254, and ::23 of EKS
         "fd20:ce::254",  # Google Cloud over IPv6
+        "fd00:42::42",  # Scaleway over IPv6
     )
 )
 _6TO4_RELAYS = ipaddress.ip_network("192.88.99.0/24")
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+"""RFC 8215: for a network's own translators. Their prefixes lie within it, and may be longer."""
 
 
 class ForbiddenAddress(Exception):
@@ -56,6 +60,20 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
+def _translated(address: Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that a network's own NAT64 may make of this one. Where in it they stand depends on the length
+    of the translator's prefix, which we do not know.
+
+    RFC 6052: after 48, 56 or 64 bits of prefix, where bits 64 to 71 do not count; or after 96.
+    """
+    if address not in _LOCAL_NAT64:
+        return []
+    number = int(address)
+    without_gap = ((number >> 64) << 56) | (number & ((1 << 56) - 1))
+    after = [without_gap >> (120 - length - 32) for length in (48, 56, 64)]
+    return [ipaddress.IPv4Address(found & 0xFFFFFFFF) for found in (*after, number)]
+
+
 def is_public(address: Address) -> bool:
     """Whether the address is on the open internet: not private, loopback, link-local, shared (CGNAT), multicast or
     reserved.
@@ -75,7 +93,8 @@ def is_metadata(address: Address) -> bool:
     It hands out the machine's credentials, and no recording lives there.
     """
     inner = _embedded(address)
-    return (inner is not None and is_metadata(inner)) or address in _METADATA or any(address in n for n in _LINK_LOCAL)
+    meant = [inner] if inner is not None else _translated(address)
+    return any(map(is_metadata, meant)) or any(address in network for network in _METADATA)
 
 
 class Guard:

@@ -7,7 +7,8 @@ a digest of what was asked, so whoever writes it, and how often, it is the answe
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import redis
@@ -20,6 +21,9 @@ from worker.script import Call, Script
 from worker.stops import LeaseLost, Stop
 
 log = logging.getLogger("worker.tasks")
+
+_HALF = re.compile(r"[\ud800-\udfff]")
+"""Half a surrogate pair, which JSON can carry and UTF-8 cannot: an answer that was cut off may end with one."""
 
 CLAIM = Script("""
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'cancelled'} end
@@ -120,9 +124,12 @@ class Answers:
         return self._found.get(digest)
 
     def keep(self, digest: str, answer: Answer) -> None:
-        """Keep an answer. If Redis does not take it, it is lost with this attempt, if that fails."""
+        """Keep an answer, as text that any file can hold. If Redis does not take it, it is lost with this attempt, if
+        that fails.
+        """
+        answer = replace(answer, text=_HALF.sub("\ufffd", answer.text))
         self._found[digest], self.is_new = answer, True
-        stored = json.dumps(asdict(answer), ensure_ascii=False)
+        stored = json.dumps(asdict(answer))
         try:
             asked(lambda: KEEP.call([self._key], digest, stored.encode(), self._ttl).run(self._client))
         except JobError as error:

@@ -79,6 +79,14 @@ def test_only_the_message_s_body_holds_what_is_secret_in_a_reference(app: Celery
     assert "secret" not in str(message.headers) + str(steno.view(job.id).fields()) + job.name
 
 
+def test_nor_do_a_quote_or_a_space_in_a_name_show_it(app: Celery, steno: Client) -> None:
+    for place in ("it's.mp3", "my call.mp3", "a<b>.mp3"):
+        job = steno.send(f"https://host/{place}?sig=secret", {})
+
+        assert (steno.view(job.id).fields()["audio"], job.name) == (f"https://host/{place}", place)
+        assert "secret" not in str(sent(app).headers)
+
+
 def test_the_workers_that_answer_are_named(app: Celery, steno: Client, hire: Callable[..., Any]) -> None:
     hire(app)
     assert steno.workers() == online(app) == ["celery@fake"]
@@ -94,6 +102,7 @@ def test_no_worker_is_an_empty_list(steno: Client) -> None:
         (SIGNED, "call.mp3"),
         ("https://host/calls/", "calls"),
         ("https://host", "host"),
+        ("https://host/it's%20a%20call.mp3?sig=secret", "it's a call.mp3"),
         ("file:///a/b.wav", "b.wav"),
         ("data:audio/wav;base64,UklG", "data:…"),
         ("/", "audio"),

@@ -110,6 +110,22 @@ def test_no_secret_is_kept(opened: Open, tmp_path: Path) -> None:
     assert "https://host/call.mp3" in text and "secret" not in text and "u:p" not in text
 
 
+def test_nor_that_of_a_name_with_a_quote_or_a_space(opened: Open, tmp_path: Path) -> None:
+    journal = opened()
+    for place in ("it's.mp3", "my call.mp3"):
+        journal.begin(f"https://host/{place}?sig=secret", place)
+    text = (tmp_path / NAME).read_text()
+    assert "https://host/it's.mp3" in text and "secret" not in text
+
+
+def test_a_job_is_found_whatever_was_shown_of_its_recording(opened: Open, tmp_path: Path) -> None:
+    audio = "https://host/it's.mp3?sig=x"
+    entry = opened().begin(audio, "a")
+    text = (tmp_path / NAME).read_text()
+    (tmp_path / NAME).write_text(text.replace("https://host/it's.mp3", audio))  # as it was once written
+    assert opened().find(audio) == entry
+
+
 def test_any_reference_can_be_noted(opened: Open) -> None:
     entry = opened().begin("file:///\udcff\ud800", "x")
     assert opened().find("file:///\udcff\ud800") == entry

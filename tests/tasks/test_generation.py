@@ -17,7 +17,7 @@ from tasks.shell import JobTask
 from tasks.text import asking
 from tasks.text.answers import Answers
 from tasks.text.request import GenerateRequest
-from tests.tasks.text.models import Models, refused
+from tests.tasks.text.models import Models, refused, said
 from worker.generation import Caller
 from worker.stops import Cancelled, Drained, LeaseLost, Stop, Stopped
 
@@ -35,7 +35,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run(client: redis.Redis, rules: Rules) -> Callable[..., dict[str, Any]]:
     def attempt(
-        models: Models, why: Stopped | None = None, tries: int = 0, redis: Any = client, text: str = "one"
+        models: Models,
+        why: Stopped | None = None,
+        tries: int = 0,
+        redis: Any = client,
+        text: str = "one",
+        **asked: Any,
     ) -> dict[str, Any]:
         @contextmanager
         def watch(cancel_key: str, stop: Stop, pulse: Any) -> Iterator[None]:
@@ -51,7 +56,7 @@ def run(client: redis.Redis, rules: Rules) -> Callable[..., dict[str, Any]]:
             explain=lambda error: JobError("internal_error", f"A fault ({type(error).__name__})."),
         )
         answers = Answers(redis, JobKeys("j"), "token", ttl=60, lease=15)
-        return generation.run(GenerateRequest.parse((text,), {}), "j", answers, house, tries)
+        return generation.run(GenerateRequest.parse((text,), asked), "j", answers, house, tries)
 
     return attempt
 
@@ -116,6 +121,37 @@ def test_a_fault_that_nobody_foresaw_is_explained(run: Run, client: redis.Redis)
         run(Models(one=[ZeroDivisionError("Alice")]))
     assert (caught.value.code, "Alice" in str(caught.value)) == ("internal_error", False)
     assert not client.exists(LEASE)
+
+
+LINES = ["one two " * 12 + "abc\n", "two one " * 12 + "abc\n"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "requests", "tokens"), [(LINES[:1], 1, 25), (LINES[:1] * 5, 1, 25), (LINES * 2 + LINES[:1], 2, 50)]
+)
+def test_parts_that_are_the_same_are_paid_for_and_counted_once(
+    run: Run, parts: list[str], requests: int, tokens: int
+) -> None:
+    models = Models()
+    result = run(models, text="".join(parts), part_chars=100)
+
+    assert (result["parts"], result["requests"], len(models.texts)) == (len(parts), requests, requests)
+    assert result["usage"] == {"input_tokens": requests, "output_tokens": tokens}
+    assert result["text"] == "".join(parts).strip().upper()
+
+
+def test_an_answer_that_was_cut_off_is_counted_once_too(run: Run) -> None:
+    cut_off = said("x", "length")
+    result = run(Models(**{LINES[0]: [cut_off]}), text=LINES[0] * 3 + LINES[1], part_chars=100)
+    assert (result["parts"], result["requests"], result["truncated"]) == (4, 2, 1)
+
+
+@pytest.mark.parametrize("merge", ["join", "reduce"])
+def test_half_a_character_in_an_answer_does_not_end_the_job(run: Run, merge: str) -> None:
+    models = Models(**{line: [said("Fine \ud83d")] for line in LINES})
+    result = run(models, text="".join(LINES), part_chars=100, merge=merge)
+    assert "�" in result["text"] and result["text"].encode()
+    assert result["requests"] == len(models.texts) and "\ud83d" not in "".join(models.texts)
 
 
 def test_nothing_of_the_text_is_in_what_is_shown_of_a_result(run: Run) -> None:

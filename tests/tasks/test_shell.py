@@ -34,6 +34,12 @@ def test_a_message_shows_no_secret_of_its_arguments(task: JobTask, client: redis
     assert (headers["argsrepr"], headers["kwargsrepr"]) == ("('https://h/a.mp3',)", "{'metadata': '…'}")
 
 
+def test_nor_where_a_name_holds_a_quote(task: JobTask, client: redis.Redis) -> None:
+    task.apply_async(("https://h/it's.mp3?sig=secret",), {})
+
+    assert sent(client)["argsrepr"] == '("https://h/it\'s.mp3",)'
+
+
 def test_neither_does_that_of_the_next_try(task: JobTask, client: redis.Redis) -> None:
     task.push_request(id="j", args=(SIGNED,), kwargs={}, retries=0, argsrepr=repr(SIGNED), delivery_info={})
     try:

@@ -45,6 +45,15 @@ def test_inspect_gets_the_redacted_form_even_when_it_asks_for_the_raw_one(reques
     assert "secret" not in repr(request.info(safe=False)) and "secret" not in repr(request)
 
 
+@pytest.mark.parametrize(
+    "signed",
+    ["https://h/it's%20a.mp3?X=secret", "https://h/my call.mp3?X=secret", "https://u:p'secret@h/a", "https:h?secret"],
+)
+def test_nobody_sees_the_secret_of_a_name_with_a_quote_or_a_space(request_for: Any, signed: str) -> None:
+    request = request_for([signed], {"audio": signed})
+    assert "secret" not in request.argsrepr + request.kwargsrepr + repr(request.info(safe=False)) + repr(request)
+
+
 def test_the_task_itself_gets_everything(request_for: Any) -> None:
     assert request_for([SIGNED], {"live": True}).args == [SIGNED]
 

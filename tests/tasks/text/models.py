@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from worker.generation import Caller, Prompt, Reply
 
 
-def said(text: str) -> Reply:
-    """A reply with this answer, of one token for each word."""
-    choice = {"finish_reason": "stop", "message": {"content": text}}
+def said(text: str, reason: str = "stop") -> Reply:
+    """A reply with this answer, of one token for each word, and why it ended."""
+    choice = {"finish_reason": reason, "message": {"content": text}}
     usage = {"input_tokens": 1, "output_tokens": len(text.split())}
     return Reply(status=200, body=json.dumps({"output": {"choices": [choice]}, "usage": usage}).encode())
 

@@ -102,6 +102,17 @@ def test_an_answer_is_kept_as_json_that_can_be_read(client: redis.Redis) -> None
     assert json.loads(kept) == {"text": "Zoë said so.", "input_tokens": 3, "output_tokens": 4, "is_cut": True}
 
 
+@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ude00\ud83d"])
+def test_of_half_a_character_in_an_answer_everybody_gets_a_replacement(client: redis.Redis, half: str) -> None:
+    first = attempt(client)
+    first.keep("d", Answer(text=f"Fine {half} 😀", output_tokens=4))
+    second = attempt(client, "b")
+    second.claim()
+
+    wanted = Answer(text="Fine " + "\ufffd" * len(half) + " 😀", output_tokens=4)
+    assert first.find("d") == second.find("d") == wanted
+
+
 def test_a_lease_is_left_only_by_its_holder(client: redis.Redis) -> None:
     attempt(client).claim()
     attempt(client, "b").leave("counted")
