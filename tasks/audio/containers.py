@@ -7,13 +7,15 @@ Pure but for `at`.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-__all__ = ["ReadAt", "family", "index_is_last", "missing_bytes"]
+__all__ = ["ReadAt", "family", "index_is_last", "is_cut", "missing_bytes"]
 
 ReadAt = Callable[[int, int], bytes]
 """`(offset, count) -> bytes`; fewer than `count` where it cannot look."""
 
 _MAX_CHUNKS = 256
 _CARRIERS = {b"data", b"SSND", b"LIST", b"mdat", b"moov", b"moof"}  # what follows them may be anybody's leftovers
+_GUIDED = {bytes.fromhex("726966662e91cf11"): "w64", bytes.fromhex("3026b2758e66cf11"): "asf"}  # half a GUID is enough
+_GUIDED_DATA = {b"data", bytes.fromhex("3626b275")}
 _MP4_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"}
 
 
@@ -24,13 +26,15 @@ class _Chunk(NamedTuple):
 
 
 def family(head: bytes) -> str | None:
-    """Which kind of chunked file these first 12 bytes begin: `riff`, `aiff`, `caf`, `mp4`."""
+    """Which kind of chunked file these first 12 bytes begin: `riff`, `aiff`, `caf`, `w64`, `asf`, `mp4`."""
     if head[:4] in (b"RIFF", b"RIFX") and head[8:12] in (b"WAVE", b"AVI "):
         return "riff"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
     if head[:4] == b"caff":
         return "caf"
+    if head[:8] in _GUIDED:
+        return _GUIDED[head[:8]]
     return "mp4" if head[4:8] in _MP4_FIRST else None
 
 
@@ -45,6 +49,14 @@ def missing_bytes(at: ReadAt, size: int) -> tuple[int, int]:
         if chunk.name in _CARRIERS and chunk.body + chunk.size > size:
             return chunk.size, chunk.body + chunk.size - size
     return 0, 0
+
+
+def is_cut(at: ReadAt, size: int) -> bool:
+    """Whether more is missing than about a second."""
+    declared, missing = missing_bytes(at, size)
+    head = at(0, 12)
+    dense = family(head) in ("mp4", "asf") or head[8:] == b"AVI "  # whose bytes hold more of it than PCM's
+    return missing > max(declared // 50, 8 * 1024 if dense else 32 * 1024)
 
 
 def _missing_mp3(at: ReadAt, size: int) -> tuple[int, int]:
@@ -79,6 +91,8 @@ def _none(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
 
 def _iff(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
     offset = 12
+    if head[8:] == b"AVI " and 0 < (whole := int.from_bytes(head[4:8], "little")) < 0x7FFF0000:
+        yield _Chunk(b"LIST", 8, whole)  # its sound may begin further on than a source without seeking can look
     for _ in range(_MAX_CHUNKS):
         raw = at(offset, 8)
         size = int.from_bytes(raw[4:], "little" if head[:4] == b"RIFF" else "big")
@@ -104,6 +118,21 @@ def _caf(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
         offset += 12 + size
 
 
+def _guided(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
+    """W64 and ASF name their chunks by 16 bytes; the size that follows in 8 counts those 24, too."""
+    w64 = _GUIDED[head[:8]] == "w64"
+    offset = 40 if w64 else 0  # W64's first chunk holds all the others
+    for _ in range(_MAX_CHUNKS):
+        raw = at(offset, 24)
+        size = int.from_bytes(raw[16:], "little")
+        if len(raw) < 24 or not 24 <= size < 1 << 62:  # left open
+            return
+        if raw[:4] in _GUIDED_DATA:
+            yield _Chunk(b"data", offset + 24, size - 24)
+            return
+        offset += size + (-size % 8 if w64 else 0)
+
+
 def _mp4(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
     offset = 0
     for _ in range(_MAX_CHUNKS):
@@ -117,4 +146,11 @@ def _mp4(at: ReadAt, head: bytes) -> Iterator[_Chunk]:
         offset += size
 
 
-_CHUNKS: dict[str, Callable[[ReadAt, bytes], Iterator[_Chunk]]] = {"riff": _iff, "aiff": _iff, "caf": _caf, "mp4": _mp4}
+_CHUNKS: dict[str, Callable[[ReadAt, bytes], Iterator[_Chunk]]] = {
+    "riff": _iff,
+    "aiff": _iff,
+    "caf": _caf,
+    "w64": _guided,
+    "asf": _guided,
+    "mp4": _mp4,
+}

@@ -1,5 +1,6 @@
 """Any container to mono 16-bit PCM, step by step. A recording is accepted only after its first sound is decoded."""
 
+import re
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,20 +12,27 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
+from tasks.audio.containers import is_cut
 from tasks.audio.effort import Effort
-from tasks.audio.gaps import TIMED, Gaps
+from tasks.audio.gaps import LONGEST, TIMED, Gaps
 from tasks.audio.limits import AudioLimits
 from tasks.audio.mono import RATES, STEP, Mono
+from tasks.audio.packets import MOST_SAMPLES, is_crammed
 from tasks.audio.recording import Bounds, no_such_channel, silence, truncated
 from tasks.audio.tap import Tap
 from tasks.errors import BadInput
 
 __all__ = ["DecodedRecording"]
 
-# Their header counts, others guess.
-_EXACT = {"wav", "w64", "aiff", "caf", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
-_JUMPS = _EXACT - {"matroska,webm"}  # whose times are rounded, and after a jump Opus loses its lead-in anew
+# Where there are exact times to jump by. Matroska's are rounded, and after a jump Opus loses its lead-in anew.
+_JUMPS = {"wav", "w64", "aiff", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2"}
+_EXACT = _JUMPS | {"matroska,webm", "au", "tta"}  # their header counts, others guess
+_EXACT_ALONE = {"asf", "flv"}  # theirs counts for the whole, and the pictures may go on after the sound
+_READ_OUT = {"wav", "w64", "aiff", "caf", "asf", "mp3"}  # FFmpeg reads these to the end of what they say to hold
+_BY_SPEED = {"wav", "w64"}  # where FFmpeg jumps, and says where it is, by the header's bytes per second
+_PCM = re.compile(r"pcm_(?:[suf]([0-9]+)[a-z]*|mulaw|alaw)")  # and the bits of a sample, 8 where it does not say
 _BAD_IN_A_ROW = 25  # packets; a scratch is bridged with silence, a ruin is not
+_DAY = 86_400  # seconds
 _PREROLL = 1  # seconds decoded before the wanted place: AAC and Opus need some to be in tune
 
 
@@ -76,6 +84,7 @@ class DecodedRecording:
             if position >= end:
                 return
         self._bounds.check_complete(position)
+        self._check_read()
 
     def ready(self) -> bytes:
         """None: to decode takes time."""
@@ -95,18 +104,28 @@ class DecodedRecording:
             )
         # A decoder thread per core for each of hundreds of recordings would be too many.
         stream.codec_context.thread_count = 1
+        if stream.codec_context.name != "ape":  # which means something else by it, and is looked at packet by packet
+            stream.codec_context.options = {"max_samples": str(MOST_SAMPLES)}  # of one frame
         return stream
 
     def _declared(self) -> Fraction | None:
         """Seconds of the sound track as far as anything says them."""
+        if self._container.format.name == "avi" and self._stream.codec_context.name.startswith("adpcm_"):
+            return None  # FFmpeg takes its blocks for samples, and a minute for half a day
         if self._stream.duration and self._stream.time_base:
             return self._stream.duration * self._stream.time_base
         return Fraction(self._container.duration, av.time_base) if self._container.duration else None
 
     def _is_exact(self) -> bool:
         """Whether the declared duration is a count for this very stream."""
-        own = bool(self._stream.duration) or not self._container.streams.video
-        return own and self._container.format.name in _EXACT
+        name = self._container.format.name
+        if self._container.streams.video:
+            return name in _EXACT and bool(self._stream.duration)
+        return name in _EXACT or (name in _EXACT_ALONE and self._begins_at_zero())
+
+    def _begins_at_zero(self) -> bool:
+        """Whether a count from zero is one from the first sound: a stream may have run before it was recorded."""
+        return (self._stream.start_time or 0) * (self._stream.time_base or 0) < 1
 
     def _check_end(self) -> None:
         """A FLAC's header counts samples, not bytes: only a look at its end tells that it is cut.
@@ -125,6 +144,12 @@ class DecodedRecording:
         if last * self._stream.time_base < before - 1:
             raise truncated(self._shown)
         self._seek(Fraction(0))
+
+    def _check_read(self) -> None:
+        """Of a source that cannot seek, and may have said no size, only its end shows whether all of it came."""
+        tap = self._tap
+        if not tap.seekable() and self._container.format.name in _READ_OUT and is_cut(tap.at, tap.tell()):
+            raise truncated(self._shown)
 
     def _accept(self) -> tuple[list[list[Sound]], int]:
         """All up to the first frame that can be decoded, and how many channels that has."""
@@ -154,7 +179,10 @@ class DecodedRecording:
         """Sounds in batches of about STEP, none of them empty; the first ends with the first frame."""
         batch: list[Sound] = []
         bad, samples, enough = 0, 0, 0
+        codec = self._stream.codec_context.name
         for packet in self._packets():
+            if packet.size and is_crammed(codec, bytes(packet)):
+                raise self._damaged()
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -208,7 +236,10 @@ class DecodedRecording:
         if stream.start_time is None or stream.time_base is None or container.start_time is None:
             return 0
         late = stream.start_time * stream.time_base - Fraction(container.start_time, av.time_base)
-        return int(late * self._rate) if late > Fraction(1, 20) else 0
+        declared = (container.duration or 0) / av.time_base
+        # An MPEG-TS that begins just before zero of its clock, which starts anew after a day, says a day for either.
+        longest = declared if 0 < declared < _DAY else LONGEST
+        return int(late * self._rate) if Fraction(1, 20) < late <= longest else 0
 
     def _placed(self, start_ms: int, start: int) -> Iterator[tuple[int, bytes]]:
         """Blocks from the sample `start` or from before it, each with the sample at which it ends."""
@@ -231,7 +262,7 @@ class DecodedRecording:
         thrown away.
         """
         wanted = Fraction(start_ms, 1000) - _PREROLL
-        if wanted <= 0 or not (self._tap.seekable() and self._bounds.exact and self._container.format.name in _JUMPS):
+        if wanted <= 0 or not self._can_jump():
             return self._from_the_start()
         self._first = []
         self._seek(wanted)
@@ -244,6 +275,18 @@ class DecodedRecording:
                 return chain([batch], batches), round(time * self._rate)
         self._seek(Fraction(0))
         return self._decode(), self._lead()
+
+    def _can_jump(self) -> bool:
+        name = self._container.format.name
+        if name in _BY_SPEED and not self._has_even_speed():
+            return False
+        return self._tap.seekable() and self._bounds.exact and name in _JUMPS
+
+    def _has_even_speed(self) -> bool:
+        """Whether every sample takes as many bytes as the header's bytes per second say."""
+        context = self._stream.codec_context
+        bits = _PCM.fullmatch(context.name)
+        return bits is not None and context.bit_rate == context.sample_rate * context.channels * int(bits[1] or 8)
 
     def _seek(self, seconds: Fraction) -> None:
         assert self._stream.time_base is not None

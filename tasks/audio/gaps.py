@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from av.audio.frame import AudioFrame
 
-__all__ = ["Gaps", "TIMED"]
+__all__ = ["Gaps", "LONGEST", "TIMED"]
 
 TIMED = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv", "mpegts", "ogg", "asf"}
 """Formats whose packets carry their own times; elsewhere times are counted from the samples anyway."""
@@ -16,8 +16,8 @@ TIMED = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv", "mpegts", "ogg", "as
 _SMALLEST = 0.1
 """Seconds. Less is rounding of the container's clock."""
 
-_LONGEST = 600.0
-"""Seconds of a hole that are believed where no length is declared."""
+LONGEST = 600.0
+"""Seconds of a hole, or of silence at the start, that are believed where no length is declared."""
 
 
 class Gaps:
@@ -50,7 +50,7 @@ class Gaps:
             yield sound
 
     def _is_hole(self, seconds: float, time: float) -> bool:
-        return seconds > _SMALLEST and (time <= self._end + 1 if self._end is not None else seconds <= _LONGEST)
+        return seconds > _SMALLEST and (time <= self._end + 1 if self._end is not None else seconds <= LONGEST)
 
     def _pass(self, seconds: float) -> None:
         if self._expected is not None:

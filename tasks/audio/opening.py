@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from tasks.audio.containers import family, index_is_last, missing_bytes
+from tasks.audio.containers import index_is_last, is_cut
 from tasks.audio.decode import DecodedRecording
 from tasks.audio.effort import Effort
 from tasks.audio.ffmpeg import open_container
@@ -61,8 +61,7 @@ def _check_whole(tap: Tap, file: AudioFile) -> None:
     """Compare what the container says of itself with what there is. A cut of a second or so may pass."""
     if not tap.seekable() and index_is_last(tap.at):
         raise not_streamable(file.shown)
-    declared, missing = missing_bytes(tap.at, file.size) if file.size is not None else (0, 0)
+    cut = file.size is not None and is_cut(tap.at, file.size)
     tap.check()
-    # About a second: a film's or an M4A's bytes hold more of it than PCM's.
-    if missing > max(declared // 50, 8 * 1024 if family(tap.head) == "mp4" else 32 * 1024):
+    if cut:
         raise truncated(file.shown)

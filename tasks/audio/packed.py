@@ -18,6 +18,11 @@ class Unpacker:
         self._stream = zlib.decompressobj(_EITHER)
         self._packed = b""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether what has come ends where a packed piece ends."""
+        return self._stream.eof
+
     def feed(self, packed: bytes) -> None:
         """Take what has come."""
         self._packed += packed

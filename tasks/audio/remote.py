@@ -54,8 +54,8 @@ class RemoteFile:
         self._at = 0  # where the response stands
         self._resumes = 0
         self._since_resume = 0
-        self._waited = 0.0
         self._received = 0
+        self._waited, self._lately = 0.0, 0  # seconds, and the bytes that they brought
         self._unpacker: Unpacker | None = None
         self._response = self._first({"Range": "bytes=0-"})
         self._begin(self._response)
@@ -88,7 +88,7 @@ class RemoteFile:
         return self._position
 
     def seekable(self) -> bool:
-        return self._ranges and self.size is not None
+        return self._seekable
 
     def close(self) -> None:
         """Give the connection back; a body not read to its end costs it."""
@@ -185,6 +185,8 @@ class RemoteFile:
         self._validator = _validator(headers)
         if self._unpacker is None:
             self.size = _size(response)
+        # A size that is learned on the way comes too late for those who have begun to read.
+        self._seekable = self._ranges and self.size is not None
         if self.size == 0:
             raise empty(self.shown)
 
@@ -212,6 +214,8 @@ class RemoteFile:
             while not (data := unpacker.take(size)):
                 packed = self._taken(_PACKED)
                 if not packed:
+                    if self._received and not unpacker.is_whole:  # a server that says no size has hung up
+                        raise self._interrupted()
                     return b""
                 if self._received > self._limits.max_bytes:  # packed so that next to nothing comes out
                     raise too_large(self.shown, None, self._limits.max_bytes)
@@ -222,28 +226,40 @@ class RemoteFile:
 
     def _taken(self, size: int) -> bytes:
         """What the response has next, over as many resumed requests as that takes."""
-        while True:
+        while self.size is None or self._at < self.size:
             began = time.monotonic()
             try:
                 data: bytes = self._response.read1(size, decode_content=False)
-                if not data and self.size is not None and self._at < self.size:
+                if not data and self.size is not None:
                     raise HTTPError  # a clean end before the promised one
             except (HTTPError, OSError) as error:
                 self._resume(error)
                 continue
             self._count(len(data), time.monotonic() - began)
-            return data
+            if data or not self._is_part():
+                return data
+            self._resume()
+        return b""
+
+    def _is_part(self) -> bool:
+        """Whether more may come after this response, which has ended: its server names no total, so only asking tells.
+
+        A part that brought nothing was the last.
+        """
+        return self._ranges and self._response.status == 206 and self._since_resume > 0
 
     def _count(self, count: int, seconds: float) -> None:
         self._received += count
-        self._waited += seconds
         self._since_resume += count
-        patience = 3 * self._limits.read_timeout
-        if self._waited > patience and self._received < self._waited * self._limits.min_bytes_per_second:
-            raise self._silent()
+        self._lately += count
+        self._waited += seconds
+        if self._waited > 3 * self._limits.read_timeout:
+            if self._lately < self._waited * self._limits.min_bytes_per_second:
+                raise self._silent()
+            self._waited, self._lately = 0.0, 0  # a fast beginning buys no drips
 
-    def _resume(self, error: Exception) -> None:
-        """Ask again from where the cut was, or raise what the cut means."""
+    def _resume(self, error: Exception | None = None) -> None:
+        """Ask again from where the cut or the end of a part was, or raise what the cut means."""
         if self._received == 0 and isinstance(error, ReadTimeoutError):
             raise self._silent() from None
         self._resumes = 1 if self._since_resume >= _PROGRESS else self._resumes + 1
@@ -268,9 +284,18 @@ class RemoteFile:
         if self._validator:
             headers["If-Range"] = self._validator
         self._response = response = self._again(headers)
-        if response.status != 206 or _start(response) != self._position or _size(response) not in (None, self.size):
-            raise self._interrupted()
+        if self.size is None and _is_beyond(response):
+            self.size = self._position
+        else:
+            self._check_part(response)
         self._at = self._position
+
+    def _check_part(self, response: urllib3.BaseHTTPResponse) -> None:
+        total = _size(response)
+        known = total if self.size is None else self.size
+        if response.status != 206 or _start(response) != self._position or total not in (None, known):
+            raise self._interrupted()
+        self.size = known
 
     def _silent(self) -> BadInput:
         return BadInput(
@@ -301,6 +326,11 @@ def _start(response: urllib3.BaseHTTPResponse) -> int | None:
     """The first byte that a part holds; None if it does not say."""
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     return int(found[1]) if found else None
+
+
+def _is_beyond(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether this answers a request for what lies beyond the last byte."""
+    return response.status == 416 or (response.status == 206 and response.headers.get("Content-Length") == "0")
 
 
 def _size(response: urllib3.BaseHTTPResponse) -> int | None:

@@ -141,14 +141,16 @@ def test_parts_that_are_the_same_are_paid_for_and_counted_once(
 
 
 def test_an_answer_that_was_cut_off_is_counted_once_too(run: Run) -> None:
-    cut_off = said("x", "length")
-    result = run(Models(**{LINES[0]: [cut_off]}), text=LINES[0] * 3 + LINES[1], part_chars=100)
+    models = Models()
+    models.script[LINES[0]] = [said("x", "length")]
+    result = run(models, text=LINES[0] * 3 + LINES[1], part_chars=100)
     assert (result["parts"], result["requests"], result["truncated"]) == (4, 2, 1)
 
 
 @pytest.mark.parametrize("merge", ["join", "reduce"])
 def test_half_a_character_in_an_answer_does_not_end_the_job(run: Run, merge: str) -> None:
-    models = Models(**{line: [said("Fine \ud83d")] for line in LINES})
+    models = Models()
+    models.script |= {line: [said("Fine \ud83d")] for line in LINES}
     result = run(models, text="".join(LINES), part_chars=100, merge=merge)
     assert "�" in result["text"] and result["text"].encode()
     assert result["requests"] == len(models.texts) and "\ud83d" not in "".join(models.texts)

@@ -28,7 +28,7 @@ class MemoryFile(io.BytesIO):
         super().__init__(data)
         self.shown = "https://host/call"
         self.size = len(data) if size == -1 else size
-        self.largest = 0
+        self.largest = self.taken = 0
         self.fails_at: int | None = None
         self.failure: BaseException = OSError()
         self._seekable = seekable
@@ -41,6 +41,7 @@ class MemoryFile(io.BytesIO):
             raise self.failure
         data = super().read(size)
         self.largest = max(self.largest, len(data))
+        self.taken += len(data)
         return data
 
     def ready(self, size: int, /) -> bytes:
@@ -96,19 +97,31 @@ class Make:
             _sing(file, stream, self.tone(rate, seconds, loud), rate)
         return (self.folder / name).read_bytes()
 
-    def video(self, name: str, seconds: float, rate: int = 48000, late: float = 0.0, sound: bool = True) -> bytes:
-        """A small film whose sound track begins `late` seconds after the pictures."""
+    def video(
+        self,
+        name: str,
+        seconds: float,
+        rate: int = 48000,
+        late: float = 0.0,
+        sound: bool = True,
+        codec: str = "aac",
+        short: float = 0.0,
+    ) -> bytes:
+        """A small film whose sound track begins `late` seconds after the pictures and ends `short` before them."""
         with av.open(str(self.folder / name), "w") as container:
             pictures = container.add_stream("mpeg4", rate=10)
             pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-            stream = container.add_stream("aac", rate=rate, layout="mono") if sound else None
+            stream = container.add_stream(codec, rate=rate, layout="mono") if sound else None
+            assert stream is None or isinstance(stream, AudioStream)
+            if stream is not None and codec.startswith("wma"):
+                stream.bit_rate = 64_000
             for number in range(int(seconds * 10)):
                 frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number % 255, np.uint8), format="rgb24")
                 frame.pts = number
                 container.mux(pictures.encode(frame))
             container.mux(pictures.encode(None))
             if stream is not None:
-                _sing(container, stream, self.tone(rate, seconds - late), rate, int(late * rate))
+                _sing(container, stream, self.tone(rate, seconds - late - short), rate, int(late * rate))
         return (self.folder / name).read_bytes()
 
 

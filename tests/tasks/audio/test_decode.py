@@ -1,4 +1,6 @@
 import os
+import re
+import struct
 import tracemalloc
 from typing import Any
 
@@ -117,6 +119,49 @@ def test_sound_that_begins_after_the_pictures_keeps_its_time(make: Any, start_ms
     assert out[quiet + 1600 :].any()
 
 
+def restarted(data: bytes, audio_at: int) -> bytes:
+    """An MPEG-TS whose pictures begin at 0 of its clock, and whose sound a little before or after that."""
+    written = bytearray(data)
+    for mark, begins in ((b"\0\0\1\xe0", 0), (b"\0\0\1\xc0", audio_at)):
+        places = [found.start() + 9 for found in re.finditer(re.escape(mark), data)]
+        first = stamp(data[places[0] : places[0] + 5])
+        for place in places:
+            count = 2 if data[place - 2] >> 6 == 3 else 1  # when to show it, and when to decode it
+            for at in range(place, place + 5 * count, 5):
+                written[at : at + 5] = stamped(data[at] >> 4, stamp(data[at : at + 5]) - first + begins)
+    return bytes(written)
+
+
+def stamp(field: bytes) -> int:
+    high, middle, low = field[0] >> 1 & 7, int.from_bytes(field[1:3], "big") >> 1, int.from_bytes(field[3:], "big") >> 1
+    return high << 30 | middle << 15 | low
+
+
+def stamped(kind: int, time: int) -> bytes:
+    time %= 1 << 33
+    middle, low = time >> 15 & 0x7FFF, time & 0x7FFF
+    return (
+        bytes([kind << 4 | time >> 30 << 1 | 1])
+        + (middle << 1 | 1).to_bytes(2, "big")
+        + (low << 1 | 1).to_bytes(2, "big")
+    )
+
+
+@pytest.mark.parametrize("audio_at", [-1920, 0, 1920])
+@pytest.mark.parametrize("seekable", [True, False])
+def test_sound_that_begins_just_before_the_clock_s_zero_is_not_a_day_late(
+    make: Any, audio_at: int, seekable: bool
+) -> None:
+    data = restarted(make.video("a.ts", 4, late=0.1), audio_at)
+    assert seconds(heard(make.file(data, seekable=seekable))) == pytest.approx(3.9, abs=0.1)
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+def test_sound_that_begins_after_the_clock_s_zero_keeps_its_time(make: Any, seekable: bool) -> None:
+    data = restarted(make.video("a.ts", 4, late=0.1), 90_000)
+    assert seconds(heard(make.file(data, seekable=seekable))) == pytest.approx(4.9, abs=0.1)
+
+
 def test_silence_is_a_recording_too(make: Any) -> None:
     assert heard(make.file(make.wav(pcm=bytes(32000)))) == bytes(32000)
 
@@ -135,6 +180,38 @@ def test_a_format_goes_on_where_it_stopped(make: Any, name: str, codec: str, rat
     assert len(whole) - len(rest) == pytest.approx(3210 * 32, abs=64)
     expected, found = (np.frombuffer(part, "<i2").astype(int) for part in (whole[3210 * 32 :][:16000], rest[:16000]))
     assert np.abs(expected - found).max() < 1500  # of 8000; a sample's shift makes 1380
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.wav", "adpcm_ima_wav"), ("a.wav", "adpcm_ms"), ("a.w64", "adpcm_ima_wav")]
+)
+def test_blocks_of_samples_go_on_where_they_stopped(make: Any, name: str, codec: str) -> None:
+    data = make.encoded(name, codec, 8000, 60)
+    whole, rest = heard(make.file(data)), heard(make.file(data), start_ms=50_137)
+    assert len(whole) - len(rest) == 50_137 * 32
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms"])
+def test_an_avi_s_blocks_are_not_taken_for_samples(make: Any, codec: str) -> None:
+    """By which it would be longer than anybody may send."""
+    data = make.encoded("a.avi", codec, 16000, 90)
+    assert len(heard(make.file(data))) == pytest.approx(90 * 32_000, rel=0.002)
+
+
+@pytest.mark.parametrize("speed", [1, 44_100, 88_200, 352_800])
+def test_a_wav_that_says_a_wrong_speed_goes_on_at_the_very_sample(make: Any, speed: int) -> None:
+    data = bytearray(make.wav(16_000, channels=2, pcm=make.counter(480_000, 2)))
+    data[28:32] = speed.to_bytes(4, "little")
+    assert heard(make.file(bytes(data)), start_ms=20_137) == make.counter(480_000)[20_137 * 32 :]
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_u8", "pcm_f32le", "pcm_mulaw", "pcm_alaw"])
+@pytest.mark.parametrize("name", ["a.wav", "a.w64"])
+def test_a_far_place_in_a_wav_is_jumped_to(make: Any, name: str, codec: str) -> None:
+    file = make.file(make.encoded(name, codec, 8000, 600))
+    with open_recording(file, rate=16_000) as recording:
+        assert seconds(b"".join(recording.blocks(590_000))) == pytest.approx(10, abs=0.001)
+    assert file.taken < len(file.getvalue()) / 4
 
 
 def test_beyond_the_end_there_is_nothing(make: Any) -> None:
@@ -203,6 +280,9 @@ CUT = [
     ("a.flac", "flac", {}),
     ("a.m4a", "aac", {}),
     ("a.mp4", "aac", {"movflags": "faststart"}),
+    ("a.w64", "pcm_s16le", {}),
+    ("a.wma", "wmav2", {}),
+    ("a.avi", "pcm_s16le", {}),
 ]
 
 
@@ -216,16 +296,68 @@ def test_a_cut_recording_is_refused_before_anything_is_sent(
     assert (error.code, "https://host/call" in error.sentence) == ("truncated_audio", True)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.flac", "flac"), ("a.mka", "flac")])
-def test_a_cut_that_only_the_end_can_tell_is_told_at_the_end(make: Any, name: str, codec: str) -> None:
+@pytest.mark.parametrize("name", ["a.w64", "a.wma", "a.avi"])
+def test_a_cut_is_told_before_also_where_nobody_can_seek_but_a_size_is_said(make: Any, name: str) -> None:
+    data = make.encoded(name, next(codec for known, codec, _ in CUT if known == name), 16000, 20)
+    assert seconds(heard(make.file(data, seekable=False))) == pytest.approx(20, abs=0.1)
+    assert refusal(make.file(data[: len(data) // 2], seekable=False)).code == "truncated_audio"
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mka", "flac"), ("a.au", "pcm_s16be"), ("a.tta", "tta"), ("a.flv", "nellymoser")],
+)
+def test_a_cut_that_only_a_count_can_tell_is_told_at_the_end(make: Any, name: str, codec: str, seekable: bool) -> None:
     data = make.encoded(name, codec, 16000, 20)
-    with open_recording(make.file(data[: len(data) // 2], seekable=False), rate=16000) as recording:
+    assert seconds(heard(make.file(data, seekable=seekable))) == pytest.approx(20, abs=0.1)
+    told_at_the_end(make.file(data[: len(data) // 2], seekable=seekable), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.flac", "flac"),
+        ("a.wav", "pcm_s16le"),
+        ("a.wav", "pcm_mulaw"),
+        ("a.w64", "pcm_s16le"),
+        ("a.wma", "wmav2"),
+        ("a.mp3", "mp3"),
+    ],
+)
+def test_a_cut_in_a_download_of_no_said_size_is_told_at_the_end(make: Any, name: str, codec: str) -> None:
+    data = make.encoded(name, codec, 16000, 40)
+    assert seconds(heard(make.file(data, seekable=False, size=None))) == pytest.approx(40, abs=0.1)
+    told_at_the_end(make.file(data[: len(data) // 2], seekable=False, size=None), 20)
+
+
+def told_at_the_end(file: Any, about: float) -> None:
+    with open_recording(file, rate=16000) as recording:
         sent = bytearray()
         with pytest.raises(BadInput) as caught:
             for block in recording.blocks():
                 sent += block
     assert caught.value.code == "truncated_audio"
-    assert 9 < seconds(bytes(sent)) < 11
+    assert seconds(bytes(sent)) == pytest.approx(about, abs=1)
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize(("name", "codec"), [("a.wmv", "wmav2"), ("a.avi", "mp3")])
+def test_sound_that_ends_before_the_pictures_is_whole(make: Any, name: str, codec: str, seekable: bool) -> None:
+    data = make.video(name, 10, rate=44_100, codec=codec, short=4.0)
+    assert seconds(heard(make.file(data, seekable=seekable))) == pytest.approx(6, abs=0.1)
+
+
+def test_a_stream_that_ran_before_it_was_recorded_is_whole(make: Any) -> None:
+    data = bytearray(make.encoded("a.flv", "mp3", 44_100, 10))
+    place, first = data.index(b"duration") + 9, 13
+    data[place : place + 8] = struct.pack(">d", struct.unpack_from(">d", data, place)[0] + 60)
+    while first < len(data):  # all its times are a minute later
+        size, time = (int.from_bytes(data[first + at : first + at + 3], "big") for at in (1, 4))
+        if data[first] == 8:
+            data[first + 4 : first + 7] = (time + 60_000).to_bytes(3, "big")
+        first += size + 15
+    assert seconds(heard(make.file(bytes(data)))) == pytest.approx(10, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.aac", "a.ogg", "a.amr", "a.ts"])

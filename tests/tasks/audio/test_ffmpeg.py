@@ -162,6 +162,63 @@ def test_a_file_of_a_thousand_tracks_is_cut_down(make: Any) -> None:
     assert highest() - before < 160 * 1024
 
 
+def monkey(blocks: int, bits: int) -> bytes:
+    """Monkey's Audio of one frame that says to be so much silence."""
+    frame = struct.pack("<II", 1 << 31, 3) + bytes(16)
+    head = b"MAC " + struct.pack("<HHIIIIIII", 3990, 0, 52, 24, 4, 0, len(frame), 0, 0) + bytes(16)
+    return head + struct.pack("<HHIIIHHII", 1000, 0, blocks, blocks, 1, bits, 2, 44_100, 80) + frame
+
+
+def element(name: str, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return bytes.fromhex(name) + (len(body) | 1 << 56).to_bytes(8, "big") + body
+
+
+def matroska(codec: bytes, packet: bytes, private: bytes = b"") -> bytes:
+    """A Matroska file whose sound is in one packet."""
+    shape = element("e1", element("b5", struct.pack(">d", 44_100)), element("9f", b"\1"))
+    named = element("d7", b"\1") + element("83", b"\2") + element("86", codec)
+    track = element("ae", named, element("63a2", private) if private else b"", shape)
+    cluster = element("1f43b675", element("e7", b"\0"), element("a3", b"\x81\0\0\x80", packet))
+    return element("1a45dfa3", element("4282", b"matroska")) + element("18538067", element("1654ae6b", track), cluster)
+
+
+FLAC_HEAD = b"fLaC\x80\0\0\x22" + struct.pack(">HHIHQ", 65_535, 65_535, 0, 0, 44_100 << 44 | 15 << 36) + bytes(16)
+ALAW = struct.pack("<HHIIHHH", 6, 1, 44_100, 44_100, 1, 8, 0)
+FLAC_SILENCE = bytes.fromhex("fff8790800fffe420000006fa6")  # 65 535 samples in 13 bytes
+
+
+def silent_aac(make: Any) -> bytes:
+    """A frame of silence, in a dozen bytes."""
+    data: bytes = make.encoded("a.aac", "aac", 44_100, 1, loud=0)
+    return data[data.rindex(data[:3]) :]
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_a_small_file_that_claims_hours_in_one_frame_is_refused_before_it_takes_memory(make: Any, bits: int) -> None:
+    assert len(heard(make.file(monkey(44_100, bits)))) == 32_000
+    before = highest()
+    assert refusal(make.file(monkey(260_000_000, bits))).code == "damaged_audio"
+    assert highest() - before < 64 * 1024
+
+
+def test_a_packet_crammed_with_frames_is_refused_before_it_takes_memory(make: Any) -> None:
+    aac = silent_aac(make)
+    assert len(aac) < 16
+    assert seconds(heard(make.file(matroska(b"A_AAC", aac * 100)))) > 2
+    assert seconds(heard(make.file(matroska(b"A_FLAC", FLAC_SILENCE * 10, FLAC_HEAD)))) > 14
+    before = highest()
+    assert refusal(make.file(matroska(b"A_AAC", aac * 50_000))).code == "damaged_audio"
+    assert refusal(make.file(matroska(b"A_FLAC", FLAC_SILENCE * 5000, FLAC_HEAD))).code == "damaged_audio"
+    assert highest() - before < 64 * 1024
+
+
+def test_a_frame_of_more_samples_than_any_real_one_is_damage(make: Any) -> None:
+    packet = b"\xd5" * (4 * 1_179_648)
+    assert seconds(heard(make.file(matroska(b"A_MS/ACM", packet, ALAW)))) == pytest.approx(107, abs=0.1)
+    assert refusal(make.file(matroska(b"A_MS/ACM", packet + b"\xd5", ALAW))).code in ("damaged_audio", "empty_audio")
+
+
 @pytest.mark.parametrize("rate", [1, 999, 3_000_000, 0x7FFFFFFF])
 @pytest.mark.parametrize("codec", [1, 7])  # PCM and the telephone's
 def test_a_rate_that_no_sound_has_is_damage(make: Any, rate: int, codec: int) -> None:

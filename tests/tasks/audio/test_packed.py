@@ -39,6 +39,16 @@ def test_what_is_broken_is_told(broken: bytes) -> None:
         unpacked([broken], 1000)
 
 
+@pytest.mark.parametrize("packed", [gzipped(BODY), zlib.compress(BODY), gzipped(b"") + gzipped(BODY)])
+def test_a_body_is_whole_at_its_last_byte_and_not_before(packed: bytes) -> None:
+    for end, whole in [(len(packed) // 2, False), (len(packed) - 1, False), (len(packed), True)]:
+        unpacker = Unpacker()
+        unpacker.feed(packed[:end])
+        while unpacker.take(10_000):
+            pass
+        assert unpacker.is_whole is whole
+
+
 def test_only_what_zlib_knows_can_be_unpacked() -> None:
     assert [can_unpack(name) for name in ("gzip", "x-gzip", "deflate", "br", "gzip, gzip", "")] == [
         True,

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import re
 import socket
@@ -55,6 +56,17 @@ def plain(body: bytes = BODY, status: int = 200, **fields: object) -> Callable[[
     def answer(request: Request) -> None:
         headers(request, status, Content_Length=len(body), **fields)
         request.wfile.write(body)
+
+    return answer
+
+
+def hanging_up(body: bytes, **fields: object) -> Callable[[Request], None]:
+    """Says no length: its body ends where it hangs up."""
+
+    def answer(request: Request) -> None:
+        headers(request, 200, Connection="close", **fields)
+        request.wfile.write(body)
+        request.close_connection = True
 
     return answer
 
@@ -351,6 +363,20 @@ def test_a_server_that_drips_ends_in_time(serve: Any, http: HttpPool, quick: Aud
     assert failure(f"{server.url}/a", http, quick).code == "audio_timeout"
 
 
+def test_a_server_that_begins_fast_and_then_drips_ends_in_time(serve: Any, http: HttpPool, quick: AudioLimits) -> None:
+    def answer(request: Request) -> None:
+        headers(request, 200, Content_Length=1_000_000)
+        request.wfile.write(bytes(500_000))
+        for _ in range(60):
+            if server.stop.wait(0.1):
+                return
+            request.wfile.write(b"x")
+        reset(request)
+
+    server = serve(answer)
+    assert failure(f"{server.url}/a", http, quick).code == "audio_timeout"
+
+
 def test_a_server_that_falls_silent_midway_is_asked_again(serve: Any, http: HttpPool, quick: AudioLimits) -> None:
     def answer(request: Request) -> None:
         begin = span(request, BODY)
@@ -468,10 +494,90 @@ def test_https_is_read_and_never_leads_down_to_http(serve: Any, certificate: Pat
     pool.close()
 
 
-def test_a_range_that_begins_elsewhere_and_a_size_that_nobody_knows(serve: Any, http: HttpPool) -> None:
-    server = serve(plain(b"abc", 206, Content_Range="bytes 0-2/*"))
+def in_parts(every: int, at_the_end: Callable[[Request], None], body: bytes = BODY) -> Callable[[Request], None]:
+    """Gives parts of at most `every` bytes and never says how many there are."""
+
+    def answer(request: Request) -> None:
+        begin = span(request, body)
+        part = body[begin : begin + every]
+        if not part:
+            return at_the_end(request)
+        field = f"bytes {begin}-{begin + len(part) - 1}/*"
+        headers(request, 206, Content_Length=len(part), Content_Range=field, ETag='"1"')
+        request.wfile.write(part)
+
+    return answer
+
+
+def beyond(request: Request) -> None:
+    headers(request, 416, Content_Length=7, Content_Range=f"bytes */{len(BODY)}")
+    request.wfile.write(b"no more")
+
+
+def nothing(request: Request) -> None:
+    headers(request, 206, Content_Length=0, Content_Range=f"bytes {len(BODY)}-{len(BODY)}/*")
+
+
+def nothing_without_a_length(request: Request) -> None:
+    headers(request, 206, Content_Range=f"bytes {len(BODY)}-{len(BODY)}/*", Connection="close")
+    request.close_connection = True
+
+
+@pytest.mark.parametrize("every", [300_000, len(BODY) // 4, len(BODY)])
+@pytest.mark.parametrize("at_the_end", [beyond, nothing, nothing_without_a_length])
+def test_a_size_that_nobody_knows_is_found_part_by_part(
+    serve: Any, http: HttpPool, every: int, at_the_end: Callable[[Request], None]
+) -> None:
+    server = serve(in_parts(every, at_the_end))
     with source(f"{server.url}/a", http) as file:
-        assert (file.size, file.seekable(), drained(file)) == (None, False, b"abc")
+        assert (file.size, file.seekable(), drained(file)) == (None, False, BODY)
+        assert (file.read(10), file.seekable()) == (b"", False)
+    assert len(server.requests) == -(-len(BODY) // every) + 1
+    assert server.requests[1][1]["If-Range"] == '"1"'
+
+
+def test_a_part_that_is_cut_goes_on_where_it_was(serve: Any, http: HttpPool) -> None:
+    def answer(request: Request) -> None:
+        begin = span(request, BODY)
+        if begin >= len(BODY):
+            return beyond(request)
+        headers(request, 206, Content_Length=len(BODY) - begin, Content_Range=f"bytes {begin}-{len(BODY) - 1}/*")
+        request.wfile.write(BODY[begin : begin + 400_000])
+        request.close_connection = begin + 400_000 < len(BODY)
+
+    with source(f"{serve(answer).url}/a", http) as file:
+        assert drained(file) == BODY
+
+
+def test_a_size_that_is_learned_on_the_way_is_believed(serve: Any, http: HttpPool) -> None:
+    def answer(request: Request) -> None:
+        (in_parts(300_000, beyond) if len(server.requests) == 1 else ranged())(request)
+
+    server = serve(answer)
+    with source(f"{server.url}/a", http) as file:
+        assert drained(file) == BODY
+    assert len(server.requests) == 2
+
+
+def test_parts_that_bring_next_to_nothing_come_to_an_end(serve: Any, http: HttpPool) -> None:
+    server = serve(in_parts(10, beyond))
+    assert failure(f"{server.url}/a", http).code == "audio_interrupted"
+    assert len(server.requests) == 6
+
+
+def test_parts_without_end_come_to_the_limit(serve: Any, http: HttpPool) -> None:
+    server = serve(in_parts(50_000, beyond))
+    assert failure(f"{server.url}/a", http, AudioLimits(max_bytes=220_000)).code == "audio_too_large"
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("then", [plain(), plain(b"", 500), plain(b"abc", 206, Content_Range="bytes 0-2/*")])
+def test_a_part_that_is_none_is_not_taken_for_the_end(serve: Any, http: HttpPool, then: Any) -> None:
+    def answer(request: Request) -> None:
+        (in_parts(100_000, beyond) if len(server.requests) == 1 else then)(request)
+
+    server = serve(answer)
+    assert failure(f"{server.url}/a", http).code == "audio_interrupted"
 
 
 def test_a_pool_that_blocks_and_is_full_is_worth_another_try(serve: Any) -> None:
@@ -622,6 +728,20 @@ def test_what_is_packed_so_that_nothing_comes_out_has_an_end(serve: Any, http: H
     assert failure(f"{serve(answer).url}/a", http, AudioLimits(max_bytes=3_000_000)).code == "audio_too_large"
 
 
+@pytest.mark.parametrize("part", [0.5, 0.999])
+def test_a_packed_body_that_is_cut_is_worth_another_try(serve: Any, http: HttpPool, part: float) -> None:
+    body = packed(b"".join(hashlib.sha256(bytes([n])).digest() for n in range(256)))
+    server = serve(hanging_up(body[: int(len(body) * part)], Content_Encoding="gzip"))
+    error = failure(f"{server.url}/a", http)
+    assert (type(error), error.code) == (Unavailable, "audio_interrupted")
+
+
+def test_an_empty_packed_body_of_unknown_length_is_empty(serve: Any, http: HttpPool) -> None:
+    for body in (b"", packed(b"")):
+        server = serve(hanging_up(body, Content_Encoding="gzip"))
+        assert failure(f"{server.url}/a", http).code == "empty_audio"
+
+
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "hush"])
 def test_a_body_packed_in_a_way_we_do_not_know_is_damaged(serve: Any, http: HttpPool, encoding: str) -> None:
     assert failure(f"{serve(plain(BODY, Content_Encoding=encoding)).url}/a", http).code == "damaged_audio"
@@ -659,6 +779,20 @@ def test_a_cut_upload_is_found_before_anything_is_decoded(make: Any, serve: Any,
         open_audio(AudioReference.parse(f"{server.url}/a"), rate=16000, roots=(), http=http),
     ):
         pass
+    assert caught.value.code == "truncated_audio"
+
+
+def test_a_recording_in_parts_is_heard_whole(make: Any, serve: Any, http: HttpPool) -> None:
+    server = serve(in_parts(100_000, beyond, make.encoded("a.mp3", "mp3", 44_100, 60)))
+    with open_audio(AudioReference.parse(f"{server.url}/a"), rate=16000, roots=(), http=http) as recording:
+        assert sum(map(len, recording.blocks())) / 32_000 == pytest.approx(60, abs=0.1)
+
+
+def test_a_wav_whose_server_says_no_length_and_hangs_up_midway_is_cut(make: Any, serve: Any, http: HttpPool) -> None:
+    server = serve(hanging_up(make.wav(seconds=10)[:160_000]))
+    with open_audio(AudioReference.parse(f"{server.url}/a"), rate=16000, roots=(), http=http) as recording:
+        with pytest.raises(BadInput) as caught:
+            list(recording.blocks())
     assert caught.value.code == "truncated_audio"
 
 
