@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from emulator.stack import Process, Stack, is_ready
 from tests.faults.judge import SENTENCE_MS, judge
@@ -99,6 +101,13 @@ class Scene:
         """See to it that so many workers take jobs."""
         self.hire_up_to(number)
         self.until(lambda: all(map(is_ready, self.workers)), f"{number} workers are ready")
+
+    def answers(self, worker: Process) -> bool:
+        """Whether the worker's loop runs, a moment after it says that it is ready."""
+        with contextlib.suppress(OperationalError):
+            name = f"{worker.name}@{socket.gethostname()}"
+            return bool(self.client.control.ping(destination=[name], timeout=1, limit=1))
+        return False
 
     def dismiss(self, worker: Process, number: int = signal.SIGKILL) -> float:
         """Send a worker a signal that ends it. Returns when that was."""

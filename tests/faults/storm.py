@@ -65,7 +65,9 @@ class Storm:
         cut(self.prefork)
 
     def child_killed(self) -> None:
+        """Not while its worker starts: Celery then takes the whole start for failed."""
         for worker in self.prefork.workers:
+            self.prefork.until(partial(self.prefork.answers, worker), f"{worker.name} runs")
             with suppress(OSError, IndexError):
                 os.kill(self.chance.choice(self.prefork.children(worker)), signal.SIGKILL)
 
