@@ -181,7 +181,7 @@ class DecodedRecording:
         bad, samples, enough = 0, 0, 0
         codec = self._stream.codec_context.name
         for packet in self._packets():
-            if packet.size and is_crammed(codec, bytes(packet)):
+            if packet.size and is_crammed(codec, memoryview(packet)):
                 raise self._damaged()
             try:
                 frames = packet.decode()

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tasks.audio.ffmpeg import BARE
+from tasks.audio.ffmpeg import bare_ending
 from tasks.audio.limits import AudioLimits
 from tasks.audio.reference import AudioReference
 from tasks.audio.sources import open_source
@@ -34,5 +34,5 @@ def digest(
         while block := file.read(_BLOCK):
             check()
             seen.update(block)
-    ending = reference.shown.rpartition(".")[2].lower()
-    return f"{seen.hexdigest()}.{ending}" if ending in BARE else seen.hexdigest()
+    ending = bare_ending(reference.shown)
+    return f"{seen.hexdigest()}.{ending}" if ending else seen.hexdigest()

@@ -16,7 +16,7 @@ from tasks.audio.riff import bytes_per_second
 from tasks.audio.tap import Tap
 from tasks.errors import BadInput
 
-__all__ = ["BARE", "open_container"]
+__all__ = ["bare_ending", "open_container"]
 
 # Left out on purpose: hls, concat, dash, image2, sdp, rtsp, lavfi and the like, which open what a file's text names.
 _FORMATS = (
@@ -25,7 +25,7 @@ _FORMATS = (
     "gsm,g722,g729,g723_1,mulaw,alaw,s16le"
 )
 # What telephone systems write without any header: only the name says what it is, and at which rate.
-BARE = {
+_BARE = {
     **dict.fromkeys(("ulaw", "ul", "mulaw", "pcmu"), ("mulaw", 8000)),
     **dict.fromkeys(("alaw", "al", "pcma"), ("alaw", 8000)),
     "sln": ("s16le", 8000),
@@ -74,11 +74,16 @@ def open_container(tap: Tap, shown: str) -> InputContainer:
     return container
 
 
+def bare_ending(shown: str) -> str:
+    """The ending of a recording's name, if only that says what samples without a header are; else nothing."""
+    ending = shown.rpartition(".")[2].lower()
+    return ending if ending in _BARE else ""
+
+
 def _bare(tap: Tap, shown: str) -> tuple[str | None, int | None]:
     """The format of samples without a header, and their rate if there is a choice; nothing for all other files."""
-    ending = shown.rpartition(".")[2].lower()
     has_header = family(tap.head) is not None or tap.head.startswith((b".snd", b"#!AMR", b"OggS"))
-    return BARE.get(ending, (None, None)) if not has_header else (None, None)
+    return _BARE.get(bare_ending(shown), (None, None)) if not has_header else (None, None)
 
 
 def _wave_options(tap: Tap) -> dict[str, str]:

@@ -22,7 +22,7 @@ _FLAC_LONGER = {6: 1, 7: 2}  # bytes that a header has more, by its code for the
 _FLAC_FASTER = {12: 1, 13: 2, 14: 2}  # and by that for the rate
 
 
-def is_crammed(codec: str, packet: bytes) -> bool:
+def is_crammed(codec: str, packet: bytes | memoryview) -> bool:
     """Whether this packet holds more than any real one. `codec` is the name of FFmpeg's decoder."""
     if codec == "ape":
         return int.from_bytes(packet[:4], "little") > MOST_SAMPLES
@@ -31,14 +31,14 @@ def is_crammed(codec: str, packet: bytes) -> bool:
     return len(packet) > _SMALL and not codec.startswith(_LARGE)
 
 
-def _has_many_frames(packet: bytes) -> bool:
+def _has_many_frames(packet: bytes | memoryview) -> bool:
     # What looks like a start is common in faint sound, one in 80 bytes; a header whose sum is right as well is not.
     starts = [found.start() for found in _FLAC_START.finditer(packet)]
     frames = (at for at in starts if _is_header(packet, at))
     return len(starts) > 64 + len(packet) // 32 or next(islice(frames, _FLAC_FRAMES, None), None) is not None
 
 
-def _is_header(packet: bytes, at: int) -> bool:
+def _is_header(packet: bytes | memoryview, at: int) -> bool:
     """Whether a frame's header is here; its last byte is a sum that makes the sum of all of them 0."""
     number = packet[at + 4 : at + 5]  # the frame's, in as many bytes as its first one begins with ones
     ones = 8 - (~int.from_bytes(number, "big") & 0xFF).bit_length()
@@ -47,7 +47,7 @@ def _is_header(packet: bytes, at: int) -> bool:
     return _crc8(header) == 0
 
 
-def _crc8(data: bytes) -> int:
+def _crc8(data: bytes | memoryview) -> int:
     value = 0
     for byte in data:
         value ^= byte

@@ -1,6 +1,6 @@
 // The page: which job is shown, the form for a new one, the list of recent ones.
 
-import { $, ask, el, ENDED, notice, showState } from "./dom.js";
+import { $, ask, el, notice, showState } from "./dom.js";
 import { open } from "./job.js";
 
 // -- Which job is shown: the address says it
